@@ -1,0 +1,1 @@
+"""From a few brush strokes to a validated BioImage Model Zoo model."""

@@ -1,0 +1,1 @@
+"""Images, strokes, patches and datasets; the only place where axes are moved."""

@@ -1,0 +1,1 @@
+"""The prediction enhancer: from a forest's probabilities to better ones."""

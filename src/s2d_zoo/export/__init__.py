@@ -1,0 +1,1 @@
+"""Writing bioimage.io packages."""

@@ -1,0 +1,1 @@
+"""Pseudo-labels and the networks trained on them."""

@@ -1,0 +1,1 @@
+"""From raw image and strokes to class probabilities: filters, forests, and files that hold them."""

@@ -1,0 +1,1 @@
+"""Checking bioimage.io packages."""
