@@ -1,0 +1,167 @@
+"""U-Nets: applied to images of any size, and kept in files."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors.torch
+import torch
+import xarray as xr
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from s2d_zoo._version import __version__
+from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.data.atomic import atomic_write
+from s2d_zoo.data.axes import as_image, space_dims
+from s2d_zoo.data.blockwise import Blocking, map_blocks
+from s2d_zoo.errors import AxesError, PackageError, SavedFileError, UnsupportedFormatVersionError
+from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
+
+FORMAT: Final = "s2d-zoo/network"
+FORMAT_VERSION: Final = 1
+#: px; on a CPU the network is no faster on larger blocks
+_BLOCK: Final = 512
+
+
+def halo_of(model: UNet) -> int:
+    """Smallest halo in px that covers what the network sees, and is a multiple of its step."""
+    return -(-model.receptive_radius // model.step) * model.step
+
+
+def apply_network(model: UNet, image: xr.DataArray, *, progress: str | None = None) -> xr.DataArray:
+    """Apply a network block by block; borders are mirrored, edge included, as consumers of packages do.
+
+    Args:
+        model: 2D network in eval mode.
+        image: channel y x, any number type; values as the network takes them.
+        progress: label of a progress bar on stderr.
+
+    Returns:
+        channel y x, float32 in [0, 1]: foreground, boundary.
+
+    Raises:
+        AxesError: if the image is not 2D, or has other channels than the network takes.
+    """
+    image = as_image(image)
+    if len(space_dims(image)) != 2:
+        msg = f"This network works on 2D images, found axes {image.dims}. Give the slices one by one."
+        raise AxesError(msg)
+    channels = network_kwargs(model)["in_channels"]
+    if image.sizes[CHANNEL] != channels:
+        msg = f"This network takes {channels} channels, the image has {image.sizes[CHANNEL]}."
+        raise AxesError(msg)
+    device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def run(block: xr.DataArray) -> xr.DataArray:
+        values = torch.as_tensor(block.values.astype("float32", copy=True), device=device)
+        output = model(values[None])[0].cpu().numpy()
+        return xr.DataArray(output, dims=(CHANNEL, "y", "x"), coords={CHANNEL: list(OUTPUT_CHANNELS)})
+
+    halo = halo_of(model)
+    blocking = Blocking(
+        halo={"y": halo, "x": halo}, align=model.step, border="symmetric", block={"y": _BLOCK, "x": _BLOCK}
+    )
+    return map_blocks(run, image, blocking=blocking, progress=progress)
+
+
+def network_kwargs(model: UNet) -> dict[str, Any]:
+    """The arguments that build the network again, plain numbers and strings."""
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    return {
+        "in_channels": first.in_channels,
+        "out_channels": model.head.out_channels,
+        "features": model.head.in_channels,
+        "depth": model.depth,
+        "norm": "batch" if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()) else "none",
+        "input_offset": model.input_offset.flatten().tolist(),
+        "input_scale": model.input_scale.flatten().tolist(),
+    }
+
+
+def save_network(model: UNet, path: Path) -> Path:
+    """Write a network to a ``.safetensors`` file; equal networks give equal bytes."""
+    header = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "kwargs": network_kwargs(model),
+        "s2d_zoo_version": __version__,
+    }
+    tensors = {name: values.detach().cpu().contiguous() for name, values in model.state_dict().items()}
+    with atomic_write(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata={"s2d_zoo": json.dumps(header, sort_keys=True)})
+    return path
+
+
+def load_network(path: Path) -> UNet:
+    """Read a network that `save_network` wrote, in eval mode.
+
+    Raises:
+        SavedFileError: if the file is missing, damaged, or no network.
+        UnsupportedFormatVersionError: if a newer s2d-zoo wrote it.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("s2d_zoo", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        msg = f"Cannot read a network from {path}: {error}. Expected a file written by s2d-zoo finetune."
+        raise SavedFileError(msg) from error
+    if header.get("format") != FORMAT:
+        msg = f"{path} is not a network: expected format {FORMAT!r}, found {header.get('format')!r}."
+        raise SavedFileError(msg)
+    if not isinstance(header.get("format_version"), int) or header["format_version"] > FORMAT_VERSION:
+        msg = f"{path} has format version {header.get('format_version')}; this s2d-zoo reads up to {FORMAT_VERSION}."
+        raise UnsupportedFormatVersionError(msg)
+    try:
+        return _build(header["kwargs"], tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        msg = f"The network in {path} is damaged: {error}. Train it again."
+        raise SavedFileError(msg) from error
+
+
+def read_packaged_network(rdf: Mapping[str, Any], folder: Path) -> UNet:
+    """Build the network of a package that s2d-zoo made, in eval mode; no code of the package is run.
+
+    Args:
+        rdf: the description, as it is written.
+        folder: where the package's files lie.
+
+    Raises:
+        PackageError: if the architecture is not one of this project's, a file is not the one that the description
+            names, or the weights do not fit.
+    """
+    try:
+        entry = rdf["weights"]["pytorch_state_dict"]
+        architecture = entry["architecture"]
+        source, stated = folder / entry["source"], entry.get("sha256")
+        architecture_sha = architecture["sha256"]
+        kwargs = dict(architecture["kwargs"])
+    except (KeyError, TypeError) as error:
+        msg = f"The package has no PyTorch weights with an architecture file: {error} is missing in its description."
+        raise PackageError(msg) from error
+    own = hashlib.sha256((resources.files("s2d_zoo.architectures") / "unet.py").read_bytes()).hexdigest()
+    if architecture_sha != own or architecture.get("callable") != UNet.__name__:
+        msg = (
+            f"The package brings its own architecture code (SHA-256 {architecture_sha}), which is not this "
+            f"version's unet.py ({own}), and code from packages is not run. Use a package of this version of s2d-zoo."
+        )
+        raise PackageError(msg)
+    if not source.is_file() or hashlib.sha256(source.read_bytes()).hexdigest() != stated:
+        msg = f"The weights {entry['source']} of the package are missing, or not those that its description names."
+        raise PackageError(msg)
+    try:
+        return _build(kwargs, torch.load(source, weights_only=True, map_location="cpu"))
+    except (OSError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        msg = f"The weights {entry['source']} do not fit the architecture of the package: {error}"
+        raise PackageError(msg) from error
+
+
+def _build(kwargs: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> UNet:
+    model = UNet(**kwargs)
+    model.load_state_dict(tensors)
+    return model.eval()

@@ -1,0 +1,50 @@
+"""How well a prediction agrees with the truth."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from s2d_zoo.data.axes import check_same_space
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Agreement of a thresholded probability with a binary truth.
+
+    Attributes:
+        iou: intersection over union in [0, 1]; 1 where both are empty.
+        dice: ``2 iou / (1 + iou)``, also called F1.
+    """
+
+    iou: float
+    dice: float
+
+
+def score_foreground(
+    foreground: xr.DataArray, truth: xr.DataArray, *, threshold: float = 0.5, mask: xr.DataArray | None = None
+) -> Score:
+    """Compare a foreground probability with labels.
+
+    Args:
+        foreground: (z) y x, float in [0, 1].
+        truth: (z) y x, integers, 0 = background.
+        threshold: probabilities at least this high are foreground.
+        mask: (z) y x; only pixels other than 0 count. All count when ``None``.
+
+    Raises:
+        AxesError: if the arrays do not cover the same pixels.
+    """
+    check_same_space(foreground, truth, names=("prediction", "ground truth"))
+    chosen: Any = slice(None) if mask is None else mask.values > 0
+    predicted, actual = foreground.values[chosen] >= threshold, truth.values[chosen] > 0
+    return score_masks([predicted], [actual])
+
+
+def score_masks(predicted: list[np.ndarray[Any, Any]], actual: list[np.ndarray[Any, Any]]) -> Score:
+    """Score of several images taken together (bool arrays, pairwise of equal shape)."""
+    overlap = sum(int(np.count_nonzero(one & other)) for one, other in zip(predicted, actual, strict=True))
+    union = sum(int(np.count_nonzero(one | other)) for one, other in zip(predicted, actual, strict=True))
+    iou = overlap / union if union else 1.0
+    return Score(iou=iou, dice=2 * iou / (1 + iou))

@@ -1,0 +1,85 @@
+"""Fitted classifiers in files: arrays in safetensors, structure in JSON, nothing that runs code.
+
+To change the format: raise `FORMAT_VERSION`, keep reading every older version here, put one file of the old
+version into ``tests/assets/`` and a test that reads it. A reader refuses what is newer than itself.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from s2d_zoo._version import __version__
+from s2d_zoo.contract import RFContract
+from s2d_zoo.data.atomic import atomic_write
+from s2d_zoo.errors import SavedFileError, UnsupportedFormatVersionError
+from s2d_zoo.rf_adapter.classifier import PixelClassifier
+from s2d_zoo.rf_adapter.flat_forest import FlatForest
+
+FORMAT: Final = "s2d-zoo/pixel-classifier"
+FORMAT_VERSION: Final = 1
+SUFFIX: Final = ".safetensors"
+
+
+def save_classifier(classifier: PixelClassifier, path: Path | str) -> Path:
+    """Write a fitted classifier; equal classifiers give equal bytes.
+
+    Raises:
+        UserInputError: if it is not fitted.
+    """
+    path = Path(path)
+    header = {
+        "contract": json.loads(classifier.contract.model_dump_json()),
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "n_features": classifier.forest.n_features,
+        "random_state": classifier.random_state,
+        "s2d_zoo_version": __version__,
+    }
+    arrays = {name: np.ascontiguousarray(values) for name, values in classifier.forest.to_arrays().items()}
+    with atomic_write(path) as temporary:
+        # one string, because safetensors writes several in no fixed order
+        save_file(arrays, temporary, metadata={"s2d_zoo": json.dumps(header, sort_keys=True)})
+    return path
+
+
+def load_classifier(path: Path | str) -> PixelClassifier:
+    """Read a classifier that `save_classifier` wrote.
+
+    Raises:
+        SavedFileError: if the file is missing, damaged, or not a classifier.
+        UnsupportedFormatVersionError: if a newer s2d-zoo wrote it.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {}).get("s2d_zoo", "{}"))
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        msg = f"Cannot read a classifier from {path}: {error}. Expected a file written by s2d-zoo classify."
+        raise SavedFileError(msg) from error
+    _check_header(header, path)
+    try:
+        forest = FlatForest.from_arrays(arrays, n_features=int(header["n_features"]))
+        contract = RFContract.model_validate(header["contract"])
+        return PixelClassifier.from_forest(forest, contract, random_state=int(header["random_state"]))
+    except (KeyError, ValueError, ValidationError) as error:
+        msg = f"The classifier in {path} is damaged: {error}. Fit it again with s2d-zoo classify."
+        raise SavedFileError(msg) from error
+
+
+def _check_header(header: dict[str, Any], path: Path) -> None:
+    if header.get("format") != FORMAT:
+        msg = f"{path} is not a classifier: expected format {FORMAT!r}, found {header.get('format')!r}."
+        raise SavedFileError(msg)
+    version = header.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        msg = (
+            f"{path} has format version {version}, written by s2d-zoo {header.get('s2d_zoo_version')}; this is "
+            f"s2d-zoo {__version__}, which reads versions up to {FORMAT_VERSION}. Update s2d-zoo."
+        )
+        raise UnsupportedFormatVersionError(msg)

@@ -1,0 +1,283 @@
+"""Many forests from labelled source images: what an enhancer learns from.
+
+After Matskevych et al. 2022 (doi:10.3389/fcomp.2022.805166) and its staged variant in torch-em: the first
+forests learn from a few simulated strokes or from a crop; each later stage continues a forest of the stage
+before and adds tiles from where that one was most wrong, as a person who corrects the classifier would.
+
+A forest is applied to the images that it was painted on and to those most like them, because that is how
+people use one: nobody expects a forest to work on an image from another microscope.
+
+All is cached in one folder and resumed from there: ``forests/NNNN.safetensors`` and the foreground
+probabilities ``maps.zarr/NNNN/<image>`` (uint8, 255 = 1).
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+import zarr
+from scipy import ndimage
+from tqdm import tqdm
+
+from s2d_zoo.data.atomic import write_json
+from s2d_zoo.data.datasets import LabelledImage
+from s2d_zoo.data.scribbles import count_classes
+from s2d_zoo.data.simulated_scribbles import Brush, simulate_scribbles
+from s2d_zoo.data.targets import binary_classes
+from s2d_zoo.errors import ConfigError, ScribbleError, UserInputError
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
+from s2d_zoo.rf_adapter.features import FeatureSelection
+from s2d_zoo.rf_adapter.persistence import load_classifier, save_classifier
+from s2d_zoo.types import CHANNEL
+
+#: px, side of the tiles that later stages add
+_TILE: Final = 25
+_TILES_PER_IMAGE: Final = 3
+#: grey-value percentiles by which images are compared
+_PERCENTILES: Final = (5, 25, 50, 75, 90, 99)
+_SMALLEST_CROP: Final = 32
+#: draws before a source without enough of both classes is given up
+_TRIES: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceForestSettings:
+    """How many forests, and from what.
+
+    Raises:
+        ConfigError: if there are fewer forests than stages, or a number is below 1.
+    """
+
+    n_forests: int = 90
+    n_stages: int = 3  #: the first from strokes and crops; each later one adds worst tiles
+    n_images: int = 2  #: at most as many images are painted on for one forest
+    n_neighbours: int = 2  #: further images, most like the first, that the forest is applied to
+    dense_fraction: float = 0.3  #: share of first-stage forests that learn from a dense crop instead of strokes
+    n_estimators: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = (self.n_stages, self.n_images, self.n_estimators)
+        if min(counts) < 1 or self.n_forests < self.n_stages or self.n_neighbours < 0:
+            msg = f"Counts must be at least 1, and there must be a forest for every stage, got {self}."
+            raise ConfigError(msg)
+
+    @property
+    def per_stage(self) -> int:
+        """Forests in each stage (the last one may have fewer)."""
+        return -(-self.n_forests // self.n_stages)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceMap:
+    """What one forest says of one image."""
+
+    forest: int
+    image: LabelledImage
+    probabilities: np.ndarray[Any, np.dtype[np.uint8]]  #: y x, foreground, 255 = 1
+
+
+class SourceForests:
+    """Forests grown from labelled images, in a folder.
+
+    Args:
+        images: instances or foreground as labels (y x, 0 = background); 2D.
+        folder: where forests and maps are kept; grown further if it holds some already.
+        settings: how many, and from what.
+        selection: features; all of ilastik's when ``None``.
+
+    Raises:
+        UserInputError: if no image has both foreground and background.
+        ConfigError: if the folder was made from other images or settings.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[LabelledImage],
+        folder: Path,
+        settings: SourceForestSettings,
+        *,
+        selection: FeatureSelection | None = None,
+    ) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.selection = selection or FeatureSelection()
+        self.images = tuple(image for image in images if 0 < np.count_nonzero(image.labels) < image.labels.size)
+        if not self.images:
+            msg = f"None of the {len(images)} source images has both foreground and background labels."
+            raise UserInputError(msg)
+        self._signatures = np.stack([_signature(image) for image in self.images])
+        self._check_same_source()
+
+    def grow(self, *, progress: str | None = None) -> None:
+        """Fit all forests that are not there yet, and predict their images.
+
+        Args:
+            progress: label of the progress bar on stderr; none when ``None``.
+        """
+        maps = zarr.open_group(self.folder / "maps.zarr", mode="a", zarr_format=2)
+        for number in tqdm(range(self.settings.n_forests), desc=progress, disable=progress is None, unit="forest"):
+            if "complete" in maps.require_group(_name(number)).attrs:
+                continue
+            self._grow_one(number, maps)
+
+    def maps(self) -> list[SourceMap]:
+        """All foreground probability maps, forest by forest."""
+        stored = zarr.open_group(self.folder / "maps.zarr", mode="r")
+        found = []
+        for number in range(self.settings.n_forests):
+            group: Any = stored[_name(number)]
+            found += [
+                SourceMap(forest=number, image=self.images[index], probabilities=np.asarray(group[_name(index)]))
+                for index in group.attrs["complete"]
+            ]
+        return found
+
+    def _grow_one(self, number: int, maps: zarr.Group) -> None:
+        """Fit a forest, then write its maps, then its mark of completion: in this order, so that a kill is safe."""
+        generator = np.random.default_rng((self.settings.seed, number))
+        earlier = number - self.settings.per_stage
+        painted = self._paint(generator) if earlier < 0 else self._add_worst_tiles(earlier, maps, generator)
+        features = {index: self.selection.compute(self.images[index].image) for index in painted}
+        classifier = PixelClassifier(
+            selection=self.selection,
+            settings=ForestSettings(n_estimators=self.settings.n_estimators),
+            random_state=int(generator.integers(2**31)),
+        ).fit_features(
+            [features[index] for index in painted],
+            list(painted.values()),
+            contract_of=self.images[next(iter(painted))].image,
+        )
+        save_classifier(classifier, self._forest_path(number))
+        group = maps.require_group(_name(number))
+        shown = list(dict.fromkeys([*painted, *self._neighbours(next(iter(painted)))]))
+        for index in shown:
+            if index not in features:
+                features[index] = self.selection.compute(self.images[index].image)
+            foreground = classifier.predict_features(features[index]).values[1]
+            group.create_array(_name(index), data=np.round(foreground * 255).astype(np.uint8), overwrite=True)
+        for index, strokes in painted.items():
+            group.create_array(f"strokes-{_name(index)}", data=strokes.values, overwrite=True)
+        group.attrs["painted"] = list(painted)
+        group.attrs["complete"] = shown
+
+    def _paint(self, generator: np.random.Generator) -> dict[int, xr.DataArray]:
+        """Strokes or dense crops on one image or a few alike, both classes present."""
+        for _ in range(_TRIES):
+            first = int(generator.integers(len(self.images)))
+            alike = [first, *self._neighbours(first, self.settings.n_images - 1)]
+            chosen = alike[: int(generator.integers(1, len(alike) + 1))]
+            dense = generator.random() < self.settings.dense_fraction
+            paint = _dense_crop if dense else _strokes
+            painted = {index: paint(binary_classes(self.images[index].labels), generator) for index in chosen}
+            if _has_both_classes(painted):
+                return painted
+        msg = f"No crop with both foreground and background was found in {_TRIES} draws. Give larger source images."
+        raise UserInputError(msg)
+
+    def _add_worst_tiles(
+        self, earlier: int, maps: zarr.Group, generator: np.random.Generator
+    ) -> dict[int, xr.DataArray]:
+        """The strokes of an earlier forest, and small tiles where it was most wrong."""
+        group: Any = maps[_name(earlier)]
+        painted = {}
+        for index in group.attrs["painted"]:
+            truth = binary_classes(self.images[index].labels)
+            strokes = np.asarray(group[f"strokes-{_name(index)}"]).copy()
+            foreground = np.asarray(group[_name(index)]) / 255.0
+            error = np.abs(foreground - (truth.values == 2))
+            for window in _worst_tiles(error, int(generator.integers(1, _TILES_PER_IMAGE + 1))):
+                strokes[window] = truth.values[window]
+            painted[index] = truth.copy(data=strokes)
+        return painted
+
+    def _neighbours(self, index: int, count: int | None = None) -> list[int]:
+        """The images whose grey values are most like those of one image."""
+        distance = np.abs(self._signatures - self._signatures[index]).mean(axis=1)
+        distance[index] = np.inf
+        wanted = min(self.settings.n_neighbours if count is None else count, len(self.images) - 1)
+        return [int(other) for other in np.argsort(distance, kind="stable")[:wanted]]
+
+    def classifier(self, number: int) -> PixelClassifier:
+        """One of the forests."""
+        return load_classifier(self._forest_path(number))
+
+    def _forest_path(self, number: int) -> Path:
+        return self.folder / "forests" / f"{_name(number)}.safetensors"
+
+    def _check_same_source(self) -> None:
+        digest = hashlib.sha256()
+        for image in self.images:
+            digest.update(image.name.encode() + image.image.values.tobytes() + image.labels.values.tobytes())
+        described = {
+            **asdict(self.settings),
+            "features": self.selection.to_contract().model_dump(mode="json"),
+            "images": digest.hexdigest(),
+        }
+        path = self.folder / "settings.json"
+        if path.exists() and json.loads(path.read_text()) != described:
+            msg = f"{self.folder} holds forests from other images or settings. Choose another folder, or remove it."
+            raise ConfigError(msg)
+        (self.folder / "forests").mkdir(parents=True, exist_ok=True)
+        write_json(path, described)
+
+
+def _name(number: int) -> str:
+    return f"{number:04d}"
+
+
+def _signature(image: LabelledImage) -> np.ndarray[Any, Any]:
+    """Percentiles of the first channel, as logarithms: twice as bright is as far at any brightness."""
+    values = image.image.isel({CHANNEL: 0}).values
+    signature: np.ndarray[Any, Any] = np.log1p(np.percentile(values, _PERCENTILES).clip(min=0))
+    return signature
+
+
+def _has_both_classes(painted: dict[int, xr.DataArray]) -> bool:
+    try:
+        return count_classes(list(painted.values())) == 2
+    except ScribbleError:
+        return False
+
+
+def _strokes(classes: xr.DataArray, generator: np.random.Generator) -> xr.DataArray:
+    """Few or many strokes, thin or thick, short or long."""
+    brush = Brush(width=int(generator.integers(1, 6)), length=int(generator.integers(10, 41)))
+    n_strokes = round(float(np.exp(generator.uniform(np.log(2), np.log(25)))))
+    return simulate_scribbles(classes, n_strokes=n_strokes, brush=brush, seed=int(generator.integers(2**31)))
+
+
+def _dense_crop(classes: xr.DataArray, generator: np.random.Generator) -> xr.DataArray:
+    """All pixels of the rarer class in a random crop, and as many of the other one."""
+    windows = []
+    for size in classes.shape:
+        length = int(generator.integers(min(_SMALLEST_CROP, size), max(_SMALLEST_CROP, size // 2) + 1))
+        start = int(generator.integers(max(1, size - length + 1)))
+        windows.append(slice(start, start + length))
+    crop = np.zeros(classes.shape, dtype=np.uint8)
+    crop[tuple(windows)] = classes.values[tuple(windows)]
+    counts = [np.flatnonzero(crop == label) for label in (1, 2)]
+    rarer = min(map(len, counts))
+    balanced = np.zeros(classes.size, dtype=np.uint8)
+    for label, pixels in enumerate(counts, start=1):
+        balanced[generator.choice(pixels, size=rarer, replace=False)] = label
+    return classes.copy(data=balanced.reshape(classes.shape))
+
+
+def _worst_tiles(error: np.ndarray[Any, Any], count: int) -> list[tuple[slice, slice]]:
+    """Windows around the highest local means of the error that do not overlap."""
+    mean = ndimage.uniform_filter(error, _TILE, mode="nearest")
+    windows = []
+    for _ in range(count):
+        y, x = np.unravel_index(int(np.argmax(mean)), mean.shape)
+        if mean[y, x] <= 0:
+            break
+        window = tuple(slice(max(0, int(c) - _TILE // 2), int(c) + _TILE // 2 + 1) for c in (y, x))
+        windows.append((window[0], window[1]))
+        mean[max(0, y - _TILE) : y + _TILE + 1, max(0, x - _TILE) : x + _TILE + 1] = 0
+    return windows
