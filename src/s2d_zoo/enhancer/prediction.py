@@ -1,0 +1,106 @@
+"""Applying an enhancer to a forest's probabilities."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import xarray as xr
+from scipy import ndimage
+
+from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.contract import Misfit, RFContract, check_fit, matching_channels
+from s2d_zoo.data.axes import as_image
+from s2d_zoo.data.network import apply_network
+from s2d_zoo.errors import ConfigError, ContractMismatchError
+from s2d_zoo.types import CHANNEL
+
+#: beyond this, an image is not rescaled but the pixel sizes are wrong
+_LARGEST_FACTOR: Final = 16.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enhancer:
+    """A trained enhancer and the forests' output that it takes."""
+
+    id: str
+    model: UNet
+    contract: RFContract
+
+    def check(self, delivered: RFContract) -> tuple[Misfit, ...]:
+        """Refuse a forest that does not fit; return what is only advisable.
+
+        Raises:
+            ContractMismatchError: listing every fatal misfit.
+        """
+        return check_fit(self.contract, delivered)
+
+    def rescale_factor(self, delivered: RFContract) -> float:
+        """By which factor to resize probabilities so that objects have the size that the enhancer knows.
+
+        Raises:
+            ConfigError: if a pixel size is unknown.
+        """
+        if self.contract.pixel_size is None or delivered.pixel_size is None:
+            whose = "enhancer" if self.contract.pixel_size is None else "image"
+            msg = f"Cannot tell how to rescale: the pixel size of the {whose} is unknown. Give --rescale a factor."
+            raise ConfigError(msg)
+        return delivered.pixel_size.in_plane_micrometer / self.contract.pixel_size.in_plane_micrometer
+
+    def enhance(
+        self,
+        probabilities: xr.DataArray,
+        delivered: RFContract,
+        *,
+        rescale: float = 1.0,
+        progress: str | None = None,
+    ) -> xr.DataArray:
+        """Enhance the probabilities of a forest.
+
+        Args:
+            probabilities: channel y x, float32 in [0, 1], all classes of the forest.
+            delivered: the forest's contract.
+            rescale: resize the probabilities by this factor first, and the result back.
+            progress: label of a progress bar on stderr.
+
+        Returns:
+            channel y x, float32 in [0, 1]: foreground, boundary.
+
+        Raises:
+            ContractMismatchError: if the forest does not fit, or values lie outside of [0, 1].
+            ConfigError: if the factor is absurd.
+        """
+        self.check(delivered)
+        if not 1 / _LARGEST_FACTOR <= rescale <= _LARGEST_FACTOR:
+            msg = f"The rescaling factor must lie in 1/{_LARGEST_FACTOR:g}…{_LARGEST_FACTOR:g}, got {rescale:g}."
+            raise ConfigError(msg)
+        probabilities = as_image(probabilities, what="probabilities")
+        _check_values(probabilities, delivered)
+        fed = probabilities.isel({CHANNEL: list(matching_channels(self.contract, delivered))})
+        enhanced = apply_network(self.model, _resize(fed, factor=rescale), progress=progress)
+        return _resize(enhanced, sizes=fed).assign_attrs(probabilities.attrs)
+
+
+def _check_values(probabilities: xr.DataArray, delivered: RFContract) -> None:
+    if probabilities.sizes[CHANNEL] != len(delivered.classes):
+        msg = (
+            f"The forest's contract names {len(delivered.classes)} classes, but the probabilities have "
+            f"{probabilities.sizes[CHANNEL]} channels. Give all channels, in the order of the labels."
+        )
+        raise ContractMismatchError(msg)
+    low, high = float(probabilities.min()), float(probabilities.max())
+    if not (low >= 0 and high <= 1 + 1e-5):  # also true for NaN
+        msg = f"Probabilities must lie in 0…1, found {low:g}…{high:g}. A uint8 export must be divided by 255."
+        raise ContractMismatchError(msg)
+
+
+def _resize(array: xr.DataArray, *, factor: float | None = None, sizes: xr.DataArray | None = None) -> xr.DataArray:
+    """Resize in plane, linearly, by a factor or to the size of another array."""
+    if sizes is not None:
+        wanted = {dim: sizes.sizes[dim] for dim in ("y", "x")}
+    else:
+        wanted = {dim: max(1, round(array.sizes[dim] * (factor or 1.0))) for dim in ("y", "x")}
+    if all(array.sizes[dim] == size for dim, size in wanted.items()):
+        return array
+    zoom = [wanted[str(dim)] / array.sizes[dim] if dim in wanted else 1.0 for dim in array.dims]
+    resized = ndimage.zoom(array.values, zoom, order=1, mode="nearest", grid_mode=True).astype(np.float32)
+    return xr.DataArray(resized, dims=array.dims, coords={CHANNEL: array[CHANNEL]} if CHANNEL in array.coords else {})

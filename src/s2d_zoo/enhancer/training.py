@@ -1,0 +1,70 @@
+"""Training an enhancer over the output of many forests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch.utils.data import Subset
+
+from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.data.patches import PatchSettings
+from s2d_zoo.enhancer.dataset import ProbabilityMap, make_patches
+from s2d_zoo.trainer import TrainingResult, TrainingSettings, train
+from s2d_zoo.types import OUTPUT_CHANNELS
+
+_VALIDATION_PATCHES: Final = 96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnhancerSettings:
+    """Network and training of an enhancer."""
+
+    features: int = 12  #: channels of the network's first level
+    depth: int = 3
+    patches: PatchSettings = field(default_factory=PatchSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+
+def train_enhancer(
+    maps: Sequence[ProbabilityMap],
+    validation_maps: Sequence[ProbabilityMap],
+    settings: EnhancerSettings,
+    *,
+    folder: Path,
+    progress: str | None = None,
+) -> TrainingResult:
+    """Train an enhancer, or go on with an interrupted training.
+
+    Args:
+        maps: what many forests say of labelled images.
+        validation_maps: the same for other images, to decide when to stop.
+        settings: network and training.
+        folder: for checkpoints.
+        progress: label of the progress bar on stderr.
+
+    Raises:
+        UserInputError: if there are no maps.
+        ConfigError: if the folder holds another training.
+    """
+    seed = settings.training.seed
+    torch.manual_seed(seed)
+    model = UNet(
+        in_channels=1,
+        out_channels=len(OUTPUT_CHANNELS),
+        features=settings.features,
+        depth=settings.depth,
+        input_offset=(0.5,),
+        input_scale=(0.25,),
+    )
+    still = PatchSettings(size=settings.patches.size, augment=False)
+    validation = make_patches(validation_maps, still, seed=seed)
+    return train(
+        model,
+        make_patches(maps, settings.patches, seed=seed),
+        settings.training,
+        folder=folder,
+        validation=Subset(validation, range(_VALIDATION_PATCHES)),
+        progress=progress,
+    )

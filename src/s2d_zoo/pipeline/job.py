@@ -1,0 +1,176 @@
+"""One run of `adapt`: what goes in, what was chosen, and the folder that it writes to."""
+
+import json
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import xarray as xr
+
+from s2d_zoo.data.atomic import write_json
+from s2d_zoo.data.scribbles import StrokeSplit, hold_out_strokes
+from s2d_zoo.enhancer.prediction import Enhancer
+from s2d_zoo.enhancer.pretrained import load_enhancer
+from s2d_zoo.errors import ConfigError
+from s2d_zoo.export.description import Attribution
+from s2d_zoo.finetune.finetuning import SegmentorSettings
+from s2d_zoo.finetune.pseudo_labels import DEFAULT_CONFIDENCE
+from s2d_zoo.pipeline.inputs import AdaptData, AdaptInputs, hash_path, read_inputs
+from s2d_zoo.pipeline.record import describe_run
+from s2d_zoo.rf_adapter.classifier import ForestSettings, name_classes
+from s2d_zoo.zoo.collection import find_model
+
+RUN_FILE: Final = "run.json"
+_CHECKPOINTS: Final = "checkpoints"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PseudoLabelSettings:
+    """How pseudo-labels are made.
+
+    Raises:
+        ConfigError: if there is no forest.
+    """
+
+    n_forests: int = 5  #: fitted on resampled strokes; their agreement weighs the labels
+    confidence: float = DEFAULT_CONFIDENCE  #: how sure a forest's enhanced output must be, in [0.5, 1)
+    held_out: float = 0.2  #: share of the strokes of each class that the segmentor is tested on
+
+    def __post_init__(self) -> None:
+        if self.n_forests < 1:
+            msg = f"At least one forest is needed for pseudo-labels, got {self.n_forests}."
+            raise ConfigError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptSettings:
+    """Everything that can be chosen."""
+
+    attribution: Attribution
+    model_name: str = "Segmentor adapted with s2d-zoo"
+    class_names: tuple[str, ...] | None = None  #: one for each label of the strokes
+    foreground: int = 2  #: label of the objects in the strokes
+    forest: ForestSettings = field(default_factory=ForestSettings)
+    pseudo_labels: PseudoLabelSettings = field(default_factory=PseudoLabelSettings)
+    rescale: float | Literal["auto"] = 1.0  #: resize probabilities by this before the enhancer, and back after it
+    segmentor: SegmentorSettings = field(default_factory=SegmentorSettings)
+    seed: int = 0
+
+    @property
+    def seeded_segmentor(self) -> SegmentorSettings:
+        """Settings of the segmentor, with this run's seed."""
+        return replace(self.segmentor, training=replace(self.segmentor.training, seed=self.seed))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """An opened run: files read, folder prepared."""
+
+    inputs: AdaptInputs
+    settings: AdaptSettings
+    output: Path
+    data: AdaptData
+    enhancer: Enhancer
+    enhancer_package: Path
+    split: StrokeSplit
+    run: dict[str, Any]
+    show_progress: bool
+
+    def label(self, text: str) -> str | None:
+        """Label of a progress bar, or none."""
+        return text if self.show_progress else None
+
+    def checkpoints(self, name: str) -> Path:
+        """Where a training keeps its checkpoints."""
+        return self.output / _CHECKPOINTS / name
+
+    def image_folder(self, index: int) -> Path:
+        """Where the maps of an image go."""
+        return self.output / "images" / f"{index + 1:02d}-{self.inputs.images[index].stem}"
+
+    def forget_checkpoints(self) -> None:
+        """Remove all checkpoints, once the run is over."""
+        shutil.rmtree(self.output / _CHECKPOINTS, ignore_errors=True)
+
+
+def open_job(
+    inputs: AdaptInputs,
+    settings: AdaptSettings,
+    output: Path,
+    *,
+    existing: Literal["refuse", "overwrite", "resume"] = "refuse",
+    progress: bool = True,
+) -> Job:
+    """Read and check everything, then prepare the folder.
+
+    Args:
+        inputs: files to work on.
+        settings: what to do with them.
+        output: folder for the results.
+        existing: what to do if the folder is not empty: refuse; begin anew and replace files; or go on with the
+            same run where it was interrupted.
+        progress: show progress bars on stderr.
+
+    Raises:
+        UserInputError: for anything wrong with the inputs.
+        ConfigError: if the folder is not empty, or holds another run.
+        PackageError: if the enhancer cannot be read.
+    """
+    _check_folder(output, existing)
+    package = find_model(inputs.enhancer)
+    enhancer = load_enhancer(package)
+    data = read_inputs(inputs)
+    name_classes(_n_classes(data, settings), foreground=settings.foreground, names=settings.class_names)
+    hashes = {**inputs.hashes(), f"enhancer {inputs.enhancer}": hash_path(package)}
+    run = describe_run("adapt", options={"inputs": inputs, "settings": settings}, hashes=hashes, seed=settings.seed)
+    job = Job(
+        inputs=inputs,
+        settings=settings,
+        output=output,
+        data=data,
+        enhancer=enhancer,
+        enhancer_package=package,
+        split=hold_out_strokes(data.scribbles, fraction=settings.pseudo_labels.held_out, seed=settings.seed),
+        run=run,
+        show_progress=progress,
+    )
+    if existing == "resume":
+        _check_same_run(output / RUN_FILE, run)
+    else:
+        job.forget_checkpoints()
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / RUN_FILE, run)
+    return job
+
+
+def painted_class(scribbles: xr.DataArray, label: int) -> int:
+    """How many pixels of a class are painted."""
+    return int((scribbles == label).sum())
+
+
+def _n_classes(data: AdaptData, settings: AdaptSettings) -> int:
+    return max(data.n_classes, len(settings.class_names or ()))
+
+
+def _check_folder(output: Path, existing: str) -> None:
+    if output.exists() and not output.is_dir():
+        msg = f"{output} is a file; the output must be a folder."
+        raise ConfigError(msg)
+    if existing == "refuse" and output.is_dir() and any(output.iterdir()):
+        msg = (
+            f"The output folder {output} is not empty. Give another one, or --overwrite to replace its results, "
+            "or --resume to go on with an interrupted run."
+        )
+        raise ConfigError(msg)
+
+
+def _check_same_run(path: Path, run: dict[str, Any]) -> None:
+    if not path.is_file():
+        msg = f"There is no run to resume: {path} is missing. Leave --resume out to begin."
+        raise ConfigError(msg)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    changed = sorted(key for key in {*run, *found} if run.get(key) != found.get(key))
+    if changed:
+        msg = f"{path} is of a run with other {', '.join(changed)}. Resume with the same files, options and versions."
+        raise ConfigError(msg)

@@ -1,0 +1,114 @@
+"""Forests and what follows from them for each image: probabilities, enhanced probabilities, pseudo-labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import xarray as xr
+
+from s2d_zoo.contract import matching_channels
+from s2d_zoo.data.images import write_image
+from s2d_zoo.data.scribbles import resample_strokes
+from s2d_zoo.finetune.pseudo_labels import PseudoLabels, consensus_labels
+from s2d_zoo.pipeline.job import Job
+from s2d_zoo.rf_adapter.classifier import PixelClassifier, name_classes
+from s2d_zoo.types import CHANNEL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forests:
+    """The forest that is shown and kept, and those that vote on pseudo-labels."""
+
+    main: PixelClassifier  #: fitted on all strokes
+    members: tuple[PixelClassifier, ...]  #: fitted on resampled strokes, without those held out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What each stage says of one image."""
+
+    foreground: xr.DataArray  #: y x, the forest's probability of the foreground
+    enhanced: xr.DataArray  #: channel y x
+    labels: PseudoLabels | None = None  #: of images with strokes
+    segmentation: xr.DataArray | None = None  #: channel y x
+    strokes_only: xr.DataArray | None = None  #: channel y x, of a segmentor trained on the strokes alone
+
+
+def fit_forests(job: Job) -> Forests:
+    """Fit all forests.
+
+    Raises:
+        ScribbleError: if the strokes are of one class only.
+    """
+    main = _new_classifier(job, seed=job.settings.seed).fit(job.data.images, job.data.scribbles)
+    members = []
+    for number in range(1, job.settings.pseudo_labels.n_forests + 1):
+        seed = job.settings.seed + number
+        strokes = resample_strokes(job.split.training, seed=seed)
+        members.append(_new_classifier(job, seed=seed).fit(job.data.images, strokes))
+    return Forests(main=main, members=tuple(members))
+
+
+def predict(job: Job, forests: Forests, images: Sequence[xr.DataArray], *, what: str) -> list[Prediction]:
+    """Probabilities and enhanced probabilities of images (channel y x each)."""
+    return [
+        _predict_one(job, forests.main, image, f"{what} {number} of {len(images)}")
+        for number, image in enumerate(images, start=1)
+    ]
+
+
+def add_pseudo_labels(job: Job, forests: Forests, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Pseudo-labels of the images with strokes, by the vote of the members."""
+    labelled = []
+    for number, (prediction, image, strokes) in enumerate(
+        zip(predictions, job.data.images, job.split.training, strict=True), start=1
+    ):
+        votes = [
+            _predict_one(job, member, image, f"pseudo-labels {number}, forest {k} of {len(forests.members)}").enhanced
+            for k, member in enumerate(forests.members, start=1)
+        ]
+        labels = consensus_labels(
+            votes,
+            scribbles=strokes,
+            foreground=job.settings.foreground,
+            confidence=job.settings.pseudo_labels.confidence,
+        )
+        labelled.append(replace(prediction, labels=labels))
+    return labelled
+
+
+def write_maps(job: Job, predictions: Sequence[Prediction]) -> None:
+    """Write every map of the images with strokes as TIFF."""
+    for index, prediction in enumerate(predictions):
+        folder = job.image_folder(index)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, values in _maps(prediction).items():
+            _write(folder / f"{name}.tif", values.assign_attrs(job.data.images[index].attrs))
+
+
+def _maps(prediction: Prediction) -> dict[str, xr.DataArray]:
+    maps = {"forest_foreground": prediction.foreground, "enhanced": prediction.enhanced}
+    if prediction.labels is not None:
+        maps |= {"pseudo_labels": prediction.labels.labels, "pseudo_label_weights": prediction.labels.weights}
+    if prediction.segmentation is not None:
+        maps["segmentation"] = prediction.segmentation
+    return maps
+
+
+def _write(path: Path, values: xr.DataArray) -> None:
+    write_image(path, values, overwrite=True)
+
+
+def _new_classifier(job: Job, *, seed: int) -> PixelClassifier:
+    names = job.settings.class_names
+    classes = name_classes(max(job.data.n_classes, len(names or ())), foreground=job.settings.foreground, names=names)
+    return PixelClassifier(settings=job.settings.forest, classes=classes, random_state=seed)
+
+
+def _predict_one(job: Job, classifier: PixelClassifier, image: xr.DataArray, text: str) -> Prediction:
+    contract = classifier.contract
+    rescale = job.enhancer.rescale_factor(contract) if job.settings.rescale == "auto" else float(job.settings.rescale)
+    probabilities = classifier.predict_proba(image, progress=job.label(f"forest, {text}"))
+    enhanced = job.enhancer.enhance(probabilities, contract, rescale=rescale, progress=job.label(f"enhancer, {text}"))
+    shown = matching_channels(job.enhancer.contract, contract)[0]
+    return Prediction(foreground=probabilities.isel({CHANNEL: shown}, drop=True), enhanced=enhanced)
