@@ -1,0 +1,42 @@
+"""Sizes that a network can be run at, and how much of a tile's border is not to be trusted."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.errors import ConfigError
+
+#: QuPath makes tiles of this size, and counts them in multiples of the smallest size
+_QUPATH_TILE: Final = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileGeometry:
+    """Sizes of the y and x axes, in px."""
+
+    min_size: int  #: smallest input
+    step: int  #: inputs have ``min_size + n * step``
+    halo: int  #: border of the output that depends on what lies outside of the tile
+    receptive_radius: int  #: how far an output pixel looks
+
+    @classmethod
+    def from_model(cls, model: UNet) -> "TileGeometry":
+        """The geometry of a network that every consumer agrees with.
+
+        The halo is the receptive radius, rounded up to a multiple of the step, so that tiles remain aligned
+        with the pooling. The smallest size is a multiple of the step (Fiji fails otherwise), divides 512
+        (QuPath's tiles) and leaves something between two halos.
+
+        Raises:
+            ConfigError: if the network looks too far for any such size.
+        """
+        step, radius = model.step, model.receptive_radius
+        halo = -(-radius // step) * step
+        sizes = [size for size in range(step, _QUPATH_TILE + 1, step) if _QUPATH_TILE % size == 0 and size > 2 * halo]
+        if not sizes:
+            msg = (
+                f"The network looks {radius} px far, so that tiles of {_QUPATH_TILE} px (QuPath's size) would be "
+                f"nothing but border (halo {halo} px). Use a depth below {model.depth}."
+            )
+            raise ConfigError(msg)
+        return cls(min_size=sizes[0], step=step, halo=halo, receptive_radius=radius)

@@ -1,0 +1,136 @@
+"""The model card: README.md of a package, from the facts about the model and a template beside this file."""
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Final
+
+from jinja2 import Environment, StrictUndefined
+
+from s2d_zoo.contract import FeatureContract, RFContract
+from s2d_zoo.export.description import ModelDetails
+from s2d_zoo.export.geometry import TileGeometry
+from s2d_zoo.types import OUTPUT_CHANNELS
+
+_TEMPLATE: Final = "model_card.md.jinja"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """What the model card says about training and quality, beyond what can be read off the model.
+
+    Line breaks become spaces and HTML is shown as it is written, so that no entry can break the page.
+    """
+
+    training_data: str  #: which images, in words
+    training_data_license: str
+    strokes: str  #: how they were labelled, and by whom or what
+    seed: int
+    evaluation: str = ""  #: on what the figures were measured, and how
+    figures: Mapping[str, float | int | str] = field(default_factory=dict)  #: name → value
+    limits: tuple[str, ...] = ()  #: one sentence each, beyond those that hold for every package
+    lineage: tuple[str, ...] = ()  #: what this model was made from, the earliest first
+
+
+def known_limits(details: ModelDetails, geometry: TileGeometry) -> tuple[str, ...]:
+    """What is known to go wrong with a package of this kind, one sentence each."""
+    general = (
+        "2D only: stacks are processed slice by slice.",
+        f"Fiji (deepImageJ): images smaller than {-(-geometry.min_size // 3)} px along y or x fail.",
+        "Fiji (deepImageJ): images above about 50.3 million values (channels x height x width) hang; cut them first.",
+        (
+            "QuPath ignores the halo of this format (0.5): seams can appear every 512 px, "
+            f"up to {geometry.halo} px wide on either side."
+        ),
+        (
+            f"ilastik's tiles begin anywhere, not at multiples of {geometry.step} px, so its values differ slightly "
+            "from those on the whole image."
+        ),
+    )
+    if details.kind == "segmentor":
+        return general
+    several = details.contract is not None and len(details.contract.channels) > 1
+    one_channel = "ilastik: Trainable Domain Adaptation feeds exactly one channel of the forest"
+    return (
+        *general,
+        f"{one_channel}, so this enhancer, which takes several, cannot be used there."
+        if several
+        else f"{one_channel}; choose it with care, a wrong one gives a wrong result without any message.",
+        "The input must be probabilities between 0 and 1; an export as 8-bit values between 0 and 255 is wrong.",
+    )
+
+
+def render_card(details: ModelDetails, facts: CardFacts, geometry: TileGeometry, *, channels: int) -> str:
+    """The model card as Markdown.
+
+    Args:
+        details: what is said about the model.
+        facts: how it was trained and how good it is.
+        geometry: sizes that it takes.
+        channels: of the input.
+    """
+    # Not HTML, so jinja's own escaping would be wrong; `_inline` takes its place for every value.
+    environment = Environment(
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - see above
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_inline,
+    )
+    text = (resources.files("s2d_zoo.export") / _TEMPLATE).read_text(encoding="utf-8")
+    return environment.from_string(text).render(
+        details=details,
+        attribution=details.attribution,
+        facts=facts,
+        geometry=geometry,
+        channels=channels,
+        outputs=OUTPUT_CHANNELS,
+        limits=(*known_limits(details, geometry), *facts.limits),
+        contract=_contract_in_words(details.contract),
+    )
+
+
+def _contract_in_words(contract: RFContract | None) -> tuple[str, ...]:
+    if contract is None:
+        return ()
+    fed = [f"{contract.classes[index].name} ({contract.classes[index].role})" for index in contract.channels]
+    forest = contract.forest
+    size = contract.pixel_size
+    return (
+        f"Classes of the forest, in order: {', '.join(f'{entry.name} ({entry.role})' for entry in contract.classes)}.",
+        (
+            f"Fed to the enhancer: the probability of {', '.join(fed)}, "
+            f"between {contract.value_range[0]:g} and {contract.value_range[1]:g}."
+        ),
+        f"Features: {_features_in_words(contract.features)}.",
+        (
+            f"Forest: {forest.implementation}, {_or_unknown(forest.n_estimators, 'an unknown number of')} trees of "
+            f"{_or_unknown(forest.max_depth, 'unlimited')} depth, fitted on {forest.labels}."
+        ),
+        f"Different forests seen in training: {_or_unknown(forest.n_source_forests)}.",
+        (
+            "Raw image: values as in the file, "
+            f"{_or_unknown(contract.raw_channels, 'any number of')} channel(s), not normalised before the filters."
+        ),
+        f"Pixel size: {'unknown or mixed' if size is None else f'{size.y:g} x {size.x:g} {size.unit} (y x)'}.",
+        f"Diameter of the objects: {_or_unknown(contract.object_diameter, 'unknown number of')} px.",
+    )
+
+
+def _features_in_words(features: FeatureContract | None) -> str:
+    if features is None:
+        return "unknown"
+    names = (f"{entry.name} at {', '.join(f'{scale:g}' for scale in entry.scales)} px" for entry in features.filters)
+    return f"{'; '.join(names)}, computed as {features.recipe} does in {'2D' if features.compute_in_2d else '3D'}"
+
+
+def _or_unknown(value: float | None, otherwise: str = "unknown") -> str:
+    return otherwise if value is None else f"{value:g}"
+
+
+def _inline(value: object) -> str:
+    """One line of Markdown text: no line breaks, no HTML, no end of a table cell."""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")

@@ -1,0 +1,125 @@
+"""A bioimage.io package: every file of it, checked, in one zip."""
+
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Final
+
+import torch
+import xarray as xr
+from bioimageio.spec import load_description
+from bioimageio.spec.common import InvalidDescr
+from bioimageio.spec.model.v0_5 import ModelDescr
+
+from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.data.atomic import atomic_write
+from s2d_zoo.errors import ConfigError, PackageError
+from s2d_zoo.export import rdf, weights
+from s2d_zoo.export.cover import write_cover
+from s2d_zoo.export.description import ModelDetails
+from s2d_zoo.export.geometry import TileGeometry
+from s2d_zoo.export.model_card import CardFacts, known_limits, render_card
+from s2d_zoo.export.reference_tensors import make_test_input, make_test_output, write_test_tensors
+
+#: the earliest that a zip can hold; the time of writing would make every package differ
+_TIMESTAMP: Final = (1980, 1, 1, 0, 0, 0)
+
+
+def write_package(
+    model: UNet,
+    details: ModelDetails,
+    example_input: xr.DataArray,
+    output: Path,
+    *,
+    facts: CardFacts,
+    overwrite: bool = False,
+) -> Path:
+    """Write a bioimage.io package that ilastik, Fiji, QuPath and bioimageio.core can run.
+
+    The same network, details, example and facts give the same bytes.
+
+    Args:
+        model: a trained network; it is copied, and neither moved nor switched to evaluation mode.
+        details: what the package says about it.
+        example_input: a real input to make the test tensors from: axes channel y x, the values that the network
+            takes (probabilities in [0, 1] for an enhancer, raw values for a segmentor).
+        output: the file to write, ``*.zip``.
+        facts: what the model card says about training and quality.
+        overwrite: replace an existing file.
+
+    Returns:
+        The path of the package.
+
+    Raises:
+        ConfigError: if the file name does not end in .zip, the file exists, or details and network do not fit.
+        AxesError: if the example has other axes or channels than the network takes.
+        UserInputError: if the example holds NaN or infinity.
+        PackageError: if a weight is not finite, or the package is not valid.
+    """
+    _check_output(output, overwrite=overwrite)
+    geometry = TileGeometry.from_model(model)
+    model = weights.for_export(model)
+    with tempfile.TemporaryDirectory(prefix="s2d-zoo-") as name:
+        folder = Path(name)
+        _write_files(model, details, geometry, example_input, facts, folder)
+        limits = (*known_limits(details, geometry), *facts.limits)
+        rdf.write_rdf(rdf.build_rdf(model, details, geometry, folder, limits=limits), folder)
+        with atomic_write(output, overwrite=overwrite) as temporary:
+            _zip_folder(folder, temporary)
+            _check_readable(temporary)
+    return output
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    if output.suffix != ".zip":
+        msg = f"A package is a zip file, as ilastik and Fiji take it; expected a name ending in .zip, got {output}."
+        raise ConfigError(msg)
+    # Tracing takes long, so this is not left to the moment of writing.
+    if output.exists() and not overwrite:
+        msg = f"{output} exists already. Give another name, or --overwrite to replace it."
+        raise ConfigError(msg)
+
+
+def _write_files(
+    model: UNet,
+    details: ModelDetails,
+    geometry: TileGeometry,
+    example_input: xr.DataArray,
+    facts: CardFacts,
+    folder: Path,
+) -> None:
+    """Write everything but the description, which holds the hashes of the rest."""
+    channels = weights.architecture_kwargs(model)["in_channels"]
+    test_input = make_test_input(example_input, channels=channels, size=geometry.min_size)
+    test_output = make_test_output(model, test_input)
+    write_test_tensors(folder, test_input, test_output)
+    write_cover(folder, test_input, test_output)
+    input_name, output_name = rdf.tensor_names(details)
+    example = torch.from_numpy(test_input)
+    weights.write_weights(model, folder, example=example, input_name=input_name, output_name=output_name)
+    card = render_card(details, facts, geometry, channels=channels)
+    (folder / rdf.CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
+
+
+def _zip_folder(folder: Path, output: Path) -> None:
+    """Pack the files, sorted, with one timestamp, uncompressed: weights hardly shrink, and zlibs differ."""
+    with zipfile.ZipFile(output, "w") as archive:
+        for path in sorted(folder.iterdir()):
+            member = zipfile.ZipInfo(path.name, date_time=_TIMESTAMP)
+            member.external_attr = 0o644 << 16
+            member.create_system = 3  # unix, wherever it is written
+            archive.writestr(member, path.read_bytes())
+
+
+def _check_readable(package: Path) -> None:
+    """Let bioimageio.spec judge the zip, with the hash of every file and the shapes of the test tensors.
+
+    Raises:
+        PackageError: with the library's reasons.
+    """
+    with zipfile.ZipFile(package) as archive:
+        description = load_description(archive, perform_io_checks=True)
+    if not isinstance(description, ModelDescr):
+        reason = description.get_reason() if isinstance(description, InvalidDescr) else f"it is a {description.type}"
+        msg = f"Expected a package that bioimageio.spec accepts, but: {reason}. Correct the details of the model."
+        raise PackageError(msg)

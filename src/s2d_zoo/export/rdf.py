@@ -1,0 +1,222 @@
+"""The description file of a package, written so that every consumer reads it.
+
+bioimageio.spec is the judge of what is valid, but not the writer: it leaves out defaults that Fiji and QuPath
+need, and writes files of the documentation in a form that these and ilastik cannot read. So the description is
+put together here, key by key, and read back by the library for validation once it is written.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from bioimageio.spec.utils import write_yaml
+
+from s2d_zoo import _version
+from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.contract import RFContract
+from s2d_zoo.errors import ConfigError
+from s2d_zoo.export import weights
+from s2d_zoo.export.cover import COVER_FILE
+from s2d_zoo.export.description import ENHANCER_TAG, Author, ModelDetails
+from s2d_zoo.export.geometry import TileGeometry
+from s2d_zoo.export.reference_tensors import TEST_INPUT_FILE, TEST_OUTPUT_FILE
+from s2d_zoo.types import OUTPUT_CHANNELS
+
+RDF_FILE: Final = "rdf.yaml"
+CARD_FILE: Final = "README.md"
+
+#: the newest that ilastik reads; from 0.5.11 on, Fiji and QuPath fail as well
+FORMAT_VERSION: Final = "0.5.9"
+#: of our own block ``config.s2d_zoo``; raise it when a key changes its meaning, and keep reading the old ones
+CONFIG_FORMAT_VERSION: Final = 1
+
+_TENSOR_NAMES: Final[Mapping[str, tuple[str, str]]] = {
+    "enhancer": ("probabilities", "enhanced"),
+    "segmentor": ("raw", "segmentation"),
+}
+_LINKS: Final = ("ilastik/ilastik", "deepimagej/deepimagej")
+
+
+def tensor_names(details: ModelDetails) -> tuple[str, str]:
+    """Ids of the input and of the output tensor."""
+    return _TENSOR_NAMES[details.kind]
+
+
+def build_rdf(
+    model: UNet, details: ModelDetails, geometry: TileGeometry, folder: Path, *, limits: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The description of a package, as plain dicts, lists, strings and numbers.
+
+    Args:
+        model: the network whose weights lie in the folder.
+        details: what is said about it.
+        geometry: sizes that it takes.
+        folder: holds all other files of the package.
+        limits: known limits, in words.
+
+    Raises:
+        ConfigError: if `details.config` is not plain JSON, or the network does not fit the kind or contract.
+    """
+    _check_channels(model, details)
+    attribution = details.attribution
+    fixed_tags = (*((ENHANCER_TAG,) if details.kind == "enhancer" else ()), "s2d-zoo", "2d", "unet", "pytorch")
+    return {
+        "type": "model",
+        "format_version": FORMAT_VERSION,
+        "id": details.id,
+        "name": details.name,
+        "description": details.description,
+        "authors": [_author(author) for author in attribution.authors],
+        "cite": [{"text": citation.text, "doi": citation.doi} for citation in attribution.cite],
+        "license": attribution.license,
+        "tags": list(dict.fromkeys((*fixed_tags, "semantic-segmentation", "ilastik", "fiji", "qupath", *details.tags))),
+        "links": list(_LINKS),
+        "documentation": CARD_FILE,
+        "covers": [COVER_FILE],
+        "inputs": [_input(model, details, geometry, folder)],
+        "outputs": [_output(details, geometry, folder)],
+        "weights": _weights(model, folder),
+        "config": {
+            "bioimageio": _card_fields(model, limits),
+            "s2d_zoo": _own_config(details, geometry, folder),
+        },
+    }
+
+
+def write_rdf(rdf: Mapping[str, Any], folder: Path) -> None:
+    """Write a description into the folder of its files."""
+    write_yaml(dict(rdf), folder / RDF_FILE)
+
+
+def _check_channels(model: UNet, details: ModelDetails) -> None:
+    kwargs = weights.architecture_kwargs(model)
+    if kwargs["out_channels"] != len(OUTPUT_CHANNELS):
+        msg = (
+            f"The network must give {len(OUTPUT_CHANNELS)} channels ({', '.join(OUTPUT_CHANNELS)}), "
+            f"this one gives {kwargs['out_channels']}."
+        )
+        raise ConfigError(msg)
+    if details.contract is not None and len(details.contract.channels) != kwargs["in_channels"]:
+        msg = (
+            f"The RF contract feeds {len(details.contract.channels)} probability channel(s) to the enhancer, but the "
+            f"network takes {kwargs['in_channels']}. Give the contract that the network was trained with."
+        )
+        raise ConfigError(msg)
+
+
+def _author(author: Author) -> dict[str, str]:
+    entries = {"name": author.name, "affiliation": author.affiliation, "orcid": author.orcid}
+    return {key: value for key, value in entries.items() if value is not None}
+
+
+def _input(model: UNet, details: ModelDetails, geometry: TileGeometry, folder: Path) -> dict[str, Any]:
+    names = _input_channels(details.contract, weights.architecture_kwargs(model)["in_channels"])
+    data: dict[str, Any] = {"type": "float32"}
+    if details.contract is None:
+        text = "Raw image, values as in the file."
+    else:
+        text = "Probabilities of a Random Forest; see config.s2d_zoo.rf_contract."
+        data["range"] = list(details.contract.value_range)
+    size = {"min": geometry.min_size, "step": geometry.step}
+    return {
+        "id": tensor_names(details)[0],
+        "description": text,
+        "axes": [
+            {"type": "batch"},  # its id is left out: older Fiji takes an explicit one for a letter
+            {"type": "channel", "id": "channel", "channel_names": names},
+            *({"type": "space", "id": axis, "size": dict(size), "concatenable": True} for axis in ("y", "x")),
+        ],
+        "data": data,
+        "test_tensor": _file(folder, TEST_INPUT_FILE),
+    }
+
+
+def _output(details: ModelDetails, geometry: TileGeometry, folder: Path) -> dict[str, Any]:
+    source, name = tensor_names(details)
+    return {
+        "id": name,
+        "description": f"Probabilities of {' and '.join(OUTPUT_CHANNELS)}.",
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "id": "channel", "channel_names": list(OUTPUT_CHANNELS)},
+            *(
+                {
+                    "type": "space",
+                    "id": axis,
+                    # QuPath takes a missing offset for 1
+                    "size": {"tensor_id": source, "axis_id": axis, "offset": 0},
+                    "halo": geometry.halo,
+                }
+                for axis in ("y", "x")
+            ),
+        ],
+        "data": {"type": "float32", "range": [0.0, 1.0]},
+        "test_tensor": _file(folder, TEST_OUTPUT_FILE),
+    }
+
+
+def _input_channels(contract: RFContract | None, count: int) -> list[str]:
+    """Names that format 0.5.9 takes: identifiers, each once."""
+    if contract is None:
+        return ["raw"] if count == 1 else [f"raw{index}" for index in range(count)]
+    roles: list[str] = list(contract.roles)
+    return [role if roles.count(role) == 1 else f"{role}{index}" for index, role in enumerate(roles)]
+
+
+def _weights(model: UNet, folder: Path) -> dict[str, Any]:
+    version = weights.torch_version()
+    architecture = {
+        **_file(folder, weights.ARCHITECTURE_FILE),
+        "callable": UNet.__name__,
+        "kwargs": weights.architecture_kwargs(model),
+    }
+    parent = {"parent": "pytorch_state_dict"}
+    return {
+        "pytorch_state_dict": {
+            **_file(folder, weights.STATE_DICT_FILE),
+            "architecture": architecture,
+            "pytorch_version": version,
+        },
+        "torchscript": {**_file(folder, weights.TORCHSCRIPT_FILE), **parent, "pytorch_version": version},
+        "onnx": {**_file(folder, weights.ONNX_FILE), **parent, "opset_version": weights.ONNX_OPSET},
+    }
+
+
+def _card_fields(model: UNet, limits: tuple[str, ...]) -> dict[str, Any]:
+    kwargs = weights.architecture_kwargs(model)
+    return {
+        "architecture_type": "2D U-Net",
+        "architecture_description": (
+            f"U-Net with {kwargs['depth']} levels of pooling and {kwargs['features']} features at the first level, "
+            f"normalisation: {kwargs['norm']}, with fixed statistics at inference"
+        ),
+        "task": "semantic-segmentation",
+        "model_parameter_count": sum(parameter.numel() for parameter in model.parameters()),
+        **({"bias_risks_limitations": {"limitations": " ".join(limits)}} if limits else {}),
+    }
+
+
+def _own_config(details: ModelDetails, geometry: TileGeometry, folder: Path) -> dict[str, Any]:
+    users = {author.name: author.github_user for author in details.attribution.authors if author.github_user}
+    try:
+        facts = json.loads(json.dumps(dict(details.config), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        msg = f"The config of a package must be plain JSON (texts, finite numbers, lists, dicts): {error}."
+        raise ConfigError(msg) from error
+    return {
+        "format_version": CONFIG_FORMAT_VERSION,
+        "s2d_zoo_version": _version.__version__,
+        "kind": details.kind,
+        "receptive_radius": geometry.receptive_radius,
+        **({"rf_contract": details.contract.model_dump(mode="json")} if details.contract else {}),
+        **({"github_users": users} if users else {}),
+        # The format has no hashes for these two as long as they are plain strings.
+        "files": {name: _file(folder, name)["sha256"] for name in (CARD_FILE, COVER_FILE)},
+        **facts,
+    }
+
+
+def _file(folder: Path, name: str) -> dict[str, str]:
+    return {"source": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()}

@@ -1,0 +1,76 @@
+"""The test tensors of a package: a real input of the smallest size, and what the network makes of it."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+import xarray as xr
+
+from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.data.axes import as_image, space_dims
+from s2d_zoo.errors import AxesError, UserInputError
+
+TEST_INPUT_FILE: Final = "test_input.npy"
+TEST_OUTPUT_FILE: Final = "test_output.npy"
+
+
+def make_test_input(example: xr.DataArray, *, channels: int, size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The middle of a real input, mirrored at its borders where it is too small.
+
+    Args:
+        example: axes channel y x (a missing channel axis is added), any number type, finite.
+        channels: how many the network takes.
+        size: of y and x, in px.
+
+    Returns:
+        ``(1, channel, size, size)`` float32, C order.
+
+    Raises:
+        AxesError: if the example is not 2D or has another number of channels.
+        UserInputError: if it holds NaN or infinity.
+    """
+    example = as_image(example, what="example input")
+    if space_dims(example) != ("y", "x") or example.sizes["channel"] != channels:
+        msg = (
+            f"The example input must have the axes channel y x with {channels} channel(s), as the network takes; "
+            f"found {dict(example.sizes)}. Give one slice of what the network was trained on."
+        )
+        raise AxesError(msg)
+    values = np.asarray(example.values, dtype=np.float32)
+    for axis in (1, 2):
+        values = _fitted(values, axis=axis, size=size)
+    if not np.isfinite(values).all():
+        msg = "The example input must be finite, but holds NaN or infinity. Give another one."
+        raise UserInputError(msg)
+    return np.ascontiguousarray(values[np.newaxis])
+
+
+def make_test_output(
+    model: UNet, test_input: np.ndarray[Any, np.dtype[np.float32]]
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """What a network in evaluation mode, on the CPU, gives: ``(1, channel, y, x)`` float32 in [0, 1], C order."""
+    with torch.no_grad():
+        output: np.ndarray[Any, np.dtype[np.float32]] = model(torch.from_numpy(test_input)).numpy()
+    return np.ascontiguousarray(output)
+
+
+def write_test_tensors(
+    folder: Path,
+    test_input: np.ndarray[Any, np.dtype[np.float32]],
+    test_output: np.ndarray[Any, np.dtype[np.float32]],
+) -> None:
+    """Write both as .npy, under the names of this module's constants."""
+    np.save(folder / TEST_INPUT_FILE, test_input, allow_pickle=False)
+    np.save(folder / TEST_OUTPUT_FILE, test_output, allow_pickle=False)
+
+
+def _fitted(
+    values: np.ndarray[Any, np.dtype[np.float32]], *, axis: int, size: int
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    excess = values.shape[axis] - size
+    if excess >= 0:
+        return values.take(range(excess // 2, excess // 2 + size), axis=axis)
+    padding = [(0, 0)] * values.ndim
+    padding[axis] = (-excess // 2, -excess - (-excess // 2))
+    return np.pad(values, padding, mode="symmetric")

@@ -1,0 +1,167 @@
+"""The weights of a package: state dict, TorchScript and ONNX, in the versions that consumers can read.
+
+The bytes depend on the weights only, so that two exports of one model are equal.
+"""
+
+import copy
+import io
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+import torch
+from torch import nn
+
+from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.errors import PackageError
+
+STATE_DICT_FILE: Final = "weights_state_dict.pt"
+#: Fiji finds TorchScript by the part before the first ``.pt``
+TORCHSCRIPT_FILE: Final = "weights.pt"
+ONNX_FILE: Final = "weights.onnx"
+ARCHITECTURE_FILE: Final = "unet.py"
+
+#: the newest that onnxruntime 1.12, as found in Fiji, can read
+ONNX_OPSET: Final = 17
+ONNX_IR: Final = 8
+
+_MANGLED: Final = re.compile(rb"___torch_mangle_(\d+)")
+
+
+def torch_version() -> str:
+    """Version of torch as bioimage.io writes it, without the build (``+cpu``)."""
+    return str(torch.__version__).split("+", maxsplit=1)[0]
+
+
+def for_export(model: UNet) -> UNet:
+    """A copy of the network on the CPU, in evaluation mode.
+
+    Raises:
+        PackageError: if a weight is not finite.
+    """
+    model = copy.deepcopy(model).cpu().eval()
+    broken = [name for name, values in model.state_dict().items() if not torch.isfinite(values).all()]
+    if broken:
+        msg = (
+            f"Expected finite weights, found NaN or infinity in {', '.join(broken[:3])}"
+            f"{' and others' if len(broken) > 3 else ''}. The training has diverged; repeat it with a lower "
+            "learning rate."
+        )
+        raise PackageError(msg)
+    return model
+
+
+def architecture_kwargs(model: UNet) -> dict[str, Any]:
+    """The arguments that build the network again, plain numbers and strings."""
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    return {
+        "in_channels": first.in_channels,
+        "out_channels": model.head.out_channels,
+        "features": model.head.in_channels,
+        "depth": model.depth,
+        "norm": "batch" if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()) else "none",
+        "input_offset": model.input_offset.flatten().tolist(),
+        "input_scale": model.input_scale.flatten().tolist(),
+    }
+
+
+def write_weights(model: UNet, folder: Path, *, example: torch.Tensor, input_name: str, output_name: str) -> None:
+    """Write all weights files and the architecture into a folder.
+
+    Args:
+        model: as `for_export` gives it.
+        folder: exists; takes the files named by the constants of this module.
+        example: input to trace with, ``(1, channel, y, x)`` float32.
+        input_name: name of the graph's input in ONNX.
+        output_name: name of the graph's output in ONNX.
+
+    Raises:
+        PackageError: if the ONNX file came out in another version than asked for.
+    """
+    torch.save(model.state_dict(), folder / STATE_DICT_FILE)
+    architecture = resources.files("s2d_zoo.architectures") / ARCHITECTURE_FILE
+    (folder / ARCHITECTURE_FILE).write_bytes(architecture.read_bytes())
+    with _deprecated_on_purpose(), torch.no_grad():
+        (folder / TORCHSCRIPT_FILE).write_bytes(_traced(model, example))
+        torch.onnx.export(
+            model,
+            (example,),
+            str(folder / ONNX_FILE),
+            dynamo=False,
+            opset_version=ONNX_OPSET,
+            input_names=[input_name],
+            output_names=[output_name],
+            dynamic_axes={name: {0: "batch", 2: "y", 3: "x"} for name in (input_name, output_name)},
+        )
+    check_onnx(folder / ONNX_FILE)
+
+
+def check_onnx(path: Path) -> None:
+    """Read back which versions an ONNX file has: exporters are known to write others than asked for.
+
+    Raises:
+        PackageError: naming the versions expected and found.
+    """
+    graph = onnx.load(path)
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in graph.opset_import}
+    if opsets != {"ai.onnx": ONNX_OPSET} or graph.ir_version != ONNX_IR:
+        msg = (
+            f"Expected ONNX opset {ONNX_OPSET} and IR version {ONNX_IR} (the newest that Fiji reads), found "
+            f"{opsets} and IR version {graph.ir_version} in {path.name}, written by torch {torch_version()}. "
+            "Install another version of torch."
+        )
+        raise PackageError(msg)
+
+
+@contextmanager
+def _deprecated_on_purpose() -> Iterator[None]:
+    """TorchScript and the ONNX exporter based on it are deprecated, and the only formats that ilastik and Fiji read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def _traced(model: UNet, example: torch.Tensor) -> bytes:
+    """TorchScript, traced: a scripted network cannot be loaded by the older libtorch in Fiji and QuPath."""
+    # Names of classes that this process has traced before get a number. A first trace, of a corner, sees to it
+    # that all have been, so that the second is numbered throughout, whatever was done before.
+    corner = example[..., : model.step, : model.step]
+    buffer = io.BytesIO()
+    torch.jit.trace(model, corner, check_trace=False)  # type: ignore[no-untyped-call]
+    traced = torch.jit.trace(model, example, check_trace=False)  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, buffer)
+    return _with_stable_bytes(buffer.getvalue())
+
+
+def _with_stable_bytes(script: bytes) -> bytes:
+    """The same TorchScript, numbered from 0 on, and without the debug records.
+
+    Class names are numbered in the order of tracing, by a counter of the process; debug records hold the
+    paths of source files on the machine that traced.
+    """
+    with zipfile.ZipFile(io.BytesIO(script)) as archive:
+        members = {
+            name: archive.read(name)
+            for name in archive.namelist()
+            if not name.endswith(".debug_pkl") and "/.data/" not in name
+        }
+    texts = [text for name, content in members.items() if "/data/" not in name for text in (name.encode(), content)]
+    used = sorted({int(number) for text in texts for number in _MANGLED.findall(text)})
+    renumbered = {str(number).encode(): str(index).encode() for index, number in enumerate(used)}
+
+    def stable(text: bytes) -> bytes:
+        return _MANGLED.sub(lambda found: b"___torch_mangle_" + renumbered[found[1]], text)
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(
+                zipfile.ZipInfo(stable(name.encode()).decode()), content if "/data/" in name else stable(content)
+            )
+    return buffer.getvalue()

@@ -1,0 +1,86 @@
+import dataclasses
+import re
+
+import pytest
+
+from s2d_zoo.contract import PixelSize
+from s2d_zoo.export.geometry import TileGeometry
+from s2d_zoo.export.model_card import CardFacts, known_limits, render_card
+
+GEOMETRY = TileGeometry(min_size=64, step=4, halo=24, receptive_radius=23)
+
+
+def test_an_enhancers_card_tells_what_it_takes_and_how_it_was_made(enhancer, facts):
+    card = render_card(enhancer, facts, GEOMETRY, channels=1)
+    for text in (
+        "# Tiny enhancer",
+        "64 px plus any multiple of 4 px",
+        "Halo: 24 px. An output pixel looks 23 px far",
+        "the probability of nuclei (foreground), between 0 and 1",
+        "GaussianSmoothing at 0.7, 1.6 px",
+        "8 simulated images",
+        "Seed: 7",
+        "| IoU of the enhancer | 0.8765 |",
+        "Touching nuclei are not split.",
+        "*Trainable Domain Adaptation*",
+        "1. 12 forests\n1. an enhancer\n",
+        "Ada Lovelace, Analytical Engine, London, ORCID iD 0000-0002-1825-0097, GitHub user ada",
+        "doi:10.3389/fcomp.2022.805166",
+    ):
+        assert text in card, text
+
+
+def test_a_segmentors_card_speaks_of_the_raw_image(segmentor, facts):
+    card = render_card(segmentor, facts, GEOMETRY, channels=1)
+    assert "*Neural Network Classification (Local)*" in card
+    assert "forests it takes" not in card
+    assert "shallow2deep" not in card.lower().replace("from shallow to deep", "")
+
+
+@pytest.mark.parametrize("kind", ["enhancer", "segmentor"])
+def test_the_card_has_the_section_that_bioimageio_wants(kind, request, facts):
+    card = render_card(request.getfixturevalue(kind), facts, GEOMETRY, channels=1)
+    assert re.search(r"^## Validation$", card, re.MULTILINE)
+    assert re.search(r"#.*[vV]alidation", card)
+    assert "\n\n\n" not in card
+    assert card.endswith("\n")
+
+
+def test_without_figures_and_lineage_the_card_says_so(segmentor):
+    facts = CardFacts(training_data="a", training_data_license="b", strokes="c", seed=0)
+    card = render_card(segmentor, facts, GEOMETRY, channels=1)
+    assert "No figures were given" in card
+    assert "Not recorded." in card
+    figures_only = render_card(segmentor, dataclasses.replace(facts, figures={"n": 1}), GEOMETRY, channels=1)
+    assert "| n | 1 |" in figures_only
+
+
+def test_no_entry_can_break_the_page(segmentor, facts):
+    facts = dataclasses.replace(facts, training_data="<script>\n# Heading", figures={"a|b": "c\nd"})
+    card = render_card(segmentor, facts, GEOMETRY, channels=1)
+    assert "- Data: &lt;script&gt; # Heading\n" in card
+    assert "| a\\|b | c d |" in card
+
+
+def test_a_contract_is_told_in_words_known_or_not(enhancer, contract, facts):
+    told = contract.model_copy(
+        update={"features": None, "pixel_size": PixelSize(y=0.5, x=0.25), "raw_channels": None, "channels": (0, 1)}
+    )
+    card = render_card(dataclasses.replace(enhancer, contract=told), facts, GEOMETRY, channels=2)
+    for text in (
+        "Features: unknown.",
+        "0.5 x 0.25 micrometer (y x)",
+        "any number of channel(s)",
+        "100 trees of unlimited depth",
+        "with exactly these channels",
+        "takes several, cannot be used there",
+    ):
+        assert text in card, text
+
+
+def test_the_limits_of_the_consumers_are_stated(enhancer, segmentor):
+    general = known_limits(segmentor, GEOMETRY)
+    assert any("smaller than 22 px" in limit for limit in general)
+    assert any("50.3 million" in limit for limit in general)
+    assert any("QuPath ignores the halo" in limit for limit in general)
+    assert len(known_limits(enhancer, GEOMETRY)) > len(general)

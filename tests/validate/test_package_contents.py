@@ -1,0 +1,128 @@
+import stat
+import zipfile
+
+import pytest
+
+from s2d_zoo.errors import PackageError, UnsafePackageError, UserInputError
+from s2d_zoo.validate import package_contents
+from s2d_zoo.validate.package_contents import is_outside, open_package
+
+RDF = ("rdf.yaml", "type: model")
+
+
+def test_a_zip_is_unpacked_and_tidied_away(package):
+    with open_package(package) as contents:
+        assert contents.rdf["id"] == "tiny-enhancer"
+        assert (contents.folder / "weights.pt").is_file()
+        assert contents.source == package
+    assert not contents.folder.exists()
+
+
+def test_a_folder_is_used_where_it_lies(folder):
+    with open_package(folder.path) as contents:
+        assert contents.folder == folder.path
+    assert folder.path.exists()
+
+
+def test_every_file_that_the_description_names_is_found(package):
+    with open_package(package) as contents:
+        references = {entry.name: entry for entry in contents.references()}
+        names = {path.name for path in contents.folder.iterdir()}
+    assert set(references) == names - {"rdf.yaml"}
+    assert all(entry.sha256 for entry in references.values())
+    assert references["unet.py"].where == "weights.pytorch_state_dict.architecture"
+
+
+def test_a_character_as_icon_is_no_file(zipped):
+    with open_package(
+        zipped([("rdf.yaml", "icon: 🧬\ncovers: [{source: a.png}, b.png]\nconfig: {a: {source: c}}")])
+    ) as (contents):
+        assert [entry.name for entry in contents.references()] == ["a.png", "b.png"]
+
+
+def test_nothing_at_the_path_is_misuse(tmp_path):
+    with pytest.raises(UserInputError, match=r"no package at .*none\.zip"), open_package(tmp_path / "none.zip"):
+        pass
+
+
+def test_a_file_that_is_no_zip_is_refused(tmp_path):
+    path = tmp_path / "text.zip"
+    path.write_text("hello")
+    with pytest.raises(PackageError, match="Expected a zip file"), open_package(path):
+        pass
+
+
+@pytest.mark.parametrize("share", [0.3, 0.99])
+def test_a_truncated_zip_is_refused(package, tmp_path, share):
+    content = package.read_bytes()
+    path = tmp_path / "truncated.zip"
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(PackageError, match="export it again"), open_package(path):
+        pass
+
+
+def test_a_zip_with_a_damaged_member_is_refused(package, tmp_path):
+    content = bytearray(package.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path = tmp_path / "damaged.zip"
+    path.write_bytes(content)
+    with pytest.raises(PackageError, match="cannot be unpacked"), open_package(path):
+        pass
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../b", "C:\\x", "..\\x", "\\\\host\\x"])
+def test_a_member_outside_of_the_package_is_not_unpacked(zipped, name):
+    path = zipped([RDF, (name, "x")])
+    with pytest.raises(UnsafePackageError, match="outside of the package"), open_package(path):
+        pass
+    assert is_outside(name)
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.c", "a..b", "..."])
+def test_ordinary_names_are_inside(name):
+    assert not is_outside(name)
+
+
+def test_a_link_is_not_unpacked(zipped):
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with pytest.raises(UnsafePackageError, match="is a link"), open_package(zipped([RDF, (link, "/etc")])):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_is_there_twice_is_refused(zipped):
+    with pytest.raises(UnsafePackageError, match="there twice"), open_package(zipped([RDF, RDF])):
+        pass
+
+
+def test_a_package_that_is_far_too_large_is_not_unpacked(zipped, monkeypatch):
+    monkeypatch.setattr(package_contents, "_MAX_BYTES", 10)
+    with pytest.raises(UnsafePackageError, match="unpacks to"), open_package(zipped([RDF])):
+        pass
+
+
+def test_a_description_that_is_far_too_large_is_not_read(zipped, monkeypatch):
+    monkeypatch.setattr(package_contents, "_MAX_RDF_BYTES", 10)
+    with pytest.raises(UnsafePackageError, match="at most 10"), open_package(zipped([RDF])):
+        pass
+
+
+def test_a_description_that_names_a_file_elsewhere_is_refused(zipped, tmp_path):
+    path = zipped([("rdf.yaml", "weights: {onnx: {source: ../../secret}}")])
+    with pytest.raises(UnsafePackageError, match=r"weights\.onnx .* names '\.\./\.\./secret'"), open_package(path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("model/rdf.yaml", "")], "found no description"),
+        ([("rdf.yaml", "a: [")], "Expected YAML"),
+        ([("rdf.yaml", b"\xff\xfe\xff")], "Expected YAML"),
+        ([("rdf.yaml", "- a")], "Expected a mapping .* found list"),
+    ],
+)
+def test_a_package_without_a_readable_description_is_refused(zipped, members, message):
+    with pytest.raises(PackageError, match=message), open_package(zipped(members)):
+        pass
