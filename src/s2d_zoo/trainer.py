@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -183,10 +184,15 @@ class _Task(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's type has no public name
         optimiser = torch.optim.AdamW(self.network.parameters(), lr=self._settings.learning_rate)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, max_lr=self._settings.learning_rate, total_steps=self._total_steps, pct_start=0.1
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _rate(self, step: int) -> float:
+        """Share of the learning rate: up over the first tenth, then down along a cosine."""
+        rise = max(1, self._total_steps // 10)
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, self._total_steps - rise)))
 
     def train_dataloader(self) -> DataLoader[Sample]:
         count = self._settings.steps_per_epoch * self._settings.batch_size

@@ -101,7 +101,7 @@ def test_all_datasets_are_described_with_licence_and_citation():
     for name in NAMES:
         description = describe_dataset(name)
         assert description.name == name
-        assert description.licence
+        assert description.license
         assert description.citation
         assert set(description.splits) == {"train", "test"}
         assert description.original is None or set(description.original.labels) <= set(description.labels)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.data.network import network_kwargs
 from s2d_zoo.errors import PackageError
 from s2d_zoo.export import weights
 
@@ -60,7 +61,7 @@ def test_every_format_gives_the_same_on_another_size(written):
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_the_network_is_built_again_from_its_arguments_and_state_dict(norm):
     model = weights.for_export(UNet(3, features=2, depth=1, norm=norm, input_offset=(0.1, 0.2, 0.3)))
-    again = UNet(**weights.architecture_kwargs(model))
+    again = UNet(**network_kwargs(model))
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
     buffer.seek(0)

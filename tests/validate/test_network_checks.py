@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate import network_checks
 from s2d_zoo.validate.checks import Check
 from s2d_zoo.validate.network_checks import AxisSizes, check_network, mirrored, read_sizes
-from s2d_zoo.validate.package_contents import open_package
 from s2d_zoo.validate.parity import undisturbed
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import PackageError
-from s2d_zoo.validate.package_contents import open_package
 from s2d_zoo.validate.parity import open_format, reason_not_to_run, run_core_test, undisturbed
 
 FORMATS = ("pytorch_state_dict", "torchscript", "onnx")

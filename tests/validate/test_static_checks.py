@@ -1,6 +1,6 @@
 import pytest
 
-from s2d_zoo.validate.package_contents import open_package
+from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.validate.parity import undisturbed
 from s2d_zoo.validate.static_checks import check_contract, check_files, check_format
 

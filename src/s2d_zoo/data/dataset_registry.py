@@ -35,7 +35,7 @@ class DatasetDescription(_Model):
     name: str
     title: str
     modality: str
-    licence: str
+    license: str
     citation: str
     homepage: str
     pixel_size: PixelSize | None = Field(description="null where unknown or mixed")

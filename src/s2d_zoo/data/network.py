@@ -23,6 +23,9 @@ from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 
 FORMAT: Final = "s2d-zoo/network"
 FORMAT_VERSION: Final = 1
+#: SHA-256 of earlier versions of ``architectures/unet.py`` whose packages this version still reads; to be extended
+#: whenever that file changes, because published packages hold the file as it was
+EARLIER_ARCHITECTURES: Final[frozenset[str]] = frozenset()
 #: px; on a CPU the network is no faster on larger blocks
 _BLOCK: Final = 512
 
@@ -144,11 +147,10 @@ def read_packaged_network(rdf: Mapping[str, Any], folder: Path) -> UNet:
     except (KeyError, TypeError) as error:
         msg = f"The package has no PyTorch weights with an architecture file: {error} is missing in its description."
         raise PackageError(msg) from error
-    own = hashlib.sha256((resources.files("s2d_zoo.architectures") / "unet.py").read_bytes()).hexdigest()
-    if architecture_sha != own or architecture.get("callable") != UNet.__name__:
+    if architecture_sha not in own_architectures() or architecture.get("callable") != UNet.__name__:
         msg = (
-            f"The package brings its own architecture code (SHA-256 {architecture_sha}), which is not this "
-            f"version's unet.py ({own}), and code from packages is not run. Use a package of this version of s2d-zoo."
+            f"The package brings its own architecture code ({architecture.get('source')}, SHA-256 "
+            f"{architecture_sha}), which is none of s2d-zoo's, and code from packages is not run."
         )
         raise PackageError(msg)
     if not source.is_file() or hashlib.sha256(source.read_bytes()).hexdigest() != stated:
@@ -159,6 +161,12 @@ def read_packaged_network(rdf: Mapping[str, Any], folder: Path) -> UNet:
     except (OSError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         msg = f"The weights {entry['source']} do not fit the architecture of the package: {error}"
         raise PackageError(msg) from error
+
+
+def own_architectures() -> frozenset[str]:
+    """SHA-256 of this project's architecture files, of this version and of earlier ones."""
+    current = (resources.files("s2d_zoo.architectures") / "unet.py").read_bytes()
+    return EARLIER_ARCHITECTURES | {hashlib.sha256(current).hexdigest()}
 
 
 def _build(kwargs: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> UNet:

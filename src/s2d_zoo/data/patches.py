@@ -46,7 +46,7 @@ class PatchSettings:
 
     size: int = 128  #: px
     #: factors by which objects may shrink and grow
-    zoom: tuple[float, float] = (0.7, 1.5)
+    zoom: tuple[float, float] = (0.6, 1.9)
     #: interpolate targets (soft labels); labels of instances are not interpolated
     soft_target: bool = False
     augment: bool = True

@@ -9,6 +9,8 @@ from scipy import ndimage
 
 from s2d_zoo.errors import ConfigError, ScribbleError
 
+#: px; a stroke that begins this close to another class is near the border
+BORDER: Final = 6
 #: px between two strokes, so that they remain two
 _GAP: Final = 3
 #: places tried for each stroke before giving up on it
@@ -35,28 +37,33 @@ class Brush:
 
 
 def simulate_scribbles(
-    classes: xr.DataArray, *, n_strokes: int, brush: Brush | None = None, seed: int = 0
+    classes: xr.DataArray, *, n_strokes: int, brush: Brush | None = None, near_border: float = 0.5, seed: int = 0
 ) -> xr.DataArray:
     """Paint curved strokes inside each class.
 
     A stroke begins at a random pixel of its class, keeps its direction but for small random turns, and stays
-    inside the class with its whole width. Strokes of a class never touch.
+    inside the class with its whole width. Strokes of a class never touch. People who correct a classifier paint
+    where it errs, which is beside the other class; so a share of the strokes begins there.
 
     Args:
         classes: y x, integers, 0 = unknown (never painted), 1…n = class.
         n_strokes: strokes per class. Where a class has no room for as many, there are fewer, at least one.
         brush: width and length of the strokes.
+        near_border: share of the strokes of each class that begin within `BORDER` px of another class, in [0, 1].
         seed: decides where.
 
     Returns:
         y x, uint8, 0 = unlabelled.
 
     Raises:
-        ConfigError: if n_strokes is below 1.
+        ConfigError: if n_strokes is below 1, or the share not in [0, 1].
         ScribbleError: if the labels hold no class.
     """
     if n_strokes < 1:
         msg = f"At least one stroke per class is needed, got {n_strokes}."
+        raise ConfigError(msg)
+    if not 0 <= near_border <= 1:
+        msg = f"The share of strokes near a border must lie in [0, 1], got {near_border}."
         raise ConfigError(msg)
     brush = brush or Brush()
     labels = [int(label) for label in np.unique(classes.values) if label]
@@ -66,22 +73,31 @@ def simulate_scribbles(
     generator = np.random.default_rng(seed)
     painted = np.zeros(classes.shape, dtype=np.uint8)
     for label in labels:
-        painted[_paint_class(classes.values == label, n_strokes, brush, generator)] = label
+        mask = classes.values == label
+        distance = ndimage.distance_transform_edt(np.isin(classes.values, (0, label)))
+        close = distance <= BORDER + brush.width
+        painted[_paint_class(mask, close, n_strokes, round(near_border * n_strokes), brush, generator)] = label
     return classes.copy(data=painted)
 
 
 def _paint_class(
-    mask: np.ndarray[Any, Any], n_strokes: int, brush: Brush, generator: np.random.Generator
+    mask: np.ndarray[Any, Any],
+    close: np.ndarray[Any, Any],
+    n_strokes: int,
+    n_close: int,
+    brush: Brush,
+    generator: np.random.Generator,
 ) -> np.ndarray[Any, Any]:
-    """Paint the strokes of one class: y x, bool."""
+    """Paint the strokes of one class, the first of them close to another class: y x, bool."""
     disk = _disk(brush.width)
     inside = ndimage.binary_erosion(mask, disk) if brush.width > 1 else mask
     if not inside.any():  # the class is thinner than the brush: paint what there is
         inside = mask
     painted = np.zeros_like(mask)
     free = inside.copy()
-    for _ in range(n_strokes):
-        stroke = _place_stroke(free, brush, generator)
+    for number in range(n_strokes):
+        starts = free & close if number < n_close and (free & close).any() else free
+        stroke = _place_stroke(free, starts, brush, generator)
         if stroke is None:
             break
         covered = ndimage.binary_dilation(stroke, disk) & mask
@@ -91,10 +107,10 @@ def _paint_class(
 
 
 def _place_stroke(
-    free: np.ndarray[Any, Any], brush: Brush, generator: np.random.Generator
+    free: np.ndarray[Any, Any], starts: np.ndarray[Any, Any], brush: Brush, generator: np.random.Generator
 ) -> np.ndarray[Any, Any] | None:
-    """The longest of a few random walks, or the first that has the brush's full length."""
-    candidates = np.flatnonzero(free)
+    """The longest of a few random walks, or the first that is long enough to be called a stroke."""
+    candidates = np.flatnonzero(starts)
     if len(candidates) == 0:
         return None
     best: list[tuple[int, int]] = []

@@ -1,6 +1,6 @@
 """Simulated fluorescence nuclei with ground truth, for the demo, the tests, and as extra training data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -31,10 +31,11 @@ class NucleiSimulation:
     background: float = 0.35  #: background light, relative to the signal
     blur: float = 1.5  #: px, sigma of the point spread function
     read_noise: float = 2.0  #: grey values, standard deviation
+    clutter: float = 0.0  #: brightness of debris and out-of-focus cells, relative to the nuclei
 
     def __post_init__(self) -> None:
         positive = (self.size, self.n_nuclei, self.diameter, self.photons)
-        if min(positive) <= 0 or min(self.background, self.blur, self.read_noise) < 0:
+        if min(positive) <= 0 or min(self.background, self.blur, self.read_noise, self.clutter) < 0:
             msg = f"Sizes and photons must be positive, and background, blur and noise not negative: {self}."
             raise ConfigError(msg)
         if self.size < 2 * self.diameter:
@@ -65,6 +66,7 @@ class NucleiSimulation:
             background=float(generator.uniform(0.1, 1.2)),
             blur=float(generator.uniform(0.8, 2.5)),
             read_noise=float(generator.uniform(0.5, 6.0)),
+            clutter=float(generator.uniform(0.0, 1.0)),
         )
 
 
@@ -89,6 +91,8 @@ def simulate_nuclei(simulation: NucleiSimulation, *, seed: int) -> tuple[xr.Data
     texture = 1.0 + 0.25 * _smooth_noise(instances.shape, 2.5, generator)
     uneven = 1.0 + 0.35 * _smooth_noise(instances.shape, simulation.size / 4, generator)
     light = ndimage.gaussian_filter(brightness * texture, simulation.blur) + simulation.background * uneven
+    if simulation.clutter:
+        light = light + simulation.clutter * _clutter(simulation, generator)
     detected = generator.poisson(np.clip(light, 0, None) * simulation.photons) * _GAIN
     detected = detected + generator.normal(100.0, simulation.read_noise, instances.shape)
     values = np.clip(np.round(detected), 0, np.iinfo(np.uint16).max).astype(np.uint16)
@@ -129,6 +133,23 @@ def _nucleus(
         + sum(wave * np.cos((k + 2) * angle + phase) for k, (wave, phase) in enumerate(zip(waves, phases, strict=True)))
     )
     return np.hypot(along, across) < outline, (slice(low[0], high[0]), slice(low[1], high[1]))
+
+
+def _clutter(simulation: NucleiSimulation, generator: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Light from what is not a nucleus: small bright debris, and large dim cells out of focus."""
+    light = np.zeros((simulation.size, simulation.size))
+    kinds = (  # number, diameters relative to a nucleus, brightness, blur in px
+        (simulation.n_nuclei, (0.1, 0.3), (0.4, 1.2), simulation.blur),
+        (simulation.n_nuclei // 3, (0.8, 1.6), (0.2, 0.5), simulation.diameter / 6),
+    )
+    for count, diameters, strengths, blur in kinds:
+        layer = np.zeros_like(light)
+        for _ in range(count):
+            diameter = simulation.diameter * generator.uniform(*diameters)
+            mask, window = _nucleus(replace(simulation, diameter=max(2.0, diameter)), generator)
+            layer[window] = np.maximum(layer[window], mask * generator.uniform(*strengths))
+        light += ndimage.gaussian_filter(layer, blur)
+    return light
 
 
 def _smooth_noise(shape: tuple[int, ...], sigma: float, generator: np.random.Generator) -> np.ndarray[Any, Any]:

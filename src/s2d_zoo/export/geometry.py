@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.data.network import halo_of
 from s2d_zoo.errors import ConfigError
 
 #: QuPath makes tiles of this size, and counts them in multiples of the smallest size
@@ -31,7 +32,7 @@ class TileGeometry:
             ConfigError: if the network looks too far for any such size.
         """
         step, radius = model.step, model.receptive_radius
-        halo = -(-radius // step) * step
+        halo = halo_of(model)
         sizes = [size for size in range(step, _QUPATH_TILE + 1, step) if _QUPATH_TILE % size == 0 and size > 2 * halo]
         if not sizes:
             msg = (

@@ -13,6 +13,7 @@ from bioimageio.spec.model.v0_5 import ModelDescr
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.atomic import atomic_write
+from s2d_zoo.data.network import network_kwargs
 from s2d_zoo.errors import ConfigError, PackageError
 from s2d_zoo.export import rdf, weights
 from s2d_zoo.export.cover import write_cover
@@ -89,7 +90,7 @@ def _write_files(
     folder: Path,
 ) -> None:
     """Write everything but the description, which holds the hashes of the rest."""
-    channels = weights.architecture_kwargs(model)["in_channels"]
+    channels = network_kwargs(model)["in_channels"]
     test_input = make_test_input(example_input, channels=channels, size=geometry.min_size)
     test_output = make_test_output(model, test_input)
     write_test_tensors(folder, test_input, test_output)

@@ -16,6 +16,7 @@ from bioimageio.spec.utils import write_yaml
 from s2d_zoo import _version
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import RFContract
+from s2d_zoo.data.network import network_kwargs
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.export import weights
 from s2d_zoo.export.cover import COVER_FILE
@@ -91,7 +92,7 @@ def write_rdf(rdf: Mapping[str, Any], folder: Path) -> None:
 
 
 def _check_channels(model: UNet, details: ModelDetails) -> None:
-    kwargs = weights.architecture_kwargs(model)
+    kwargs = network_kwargs(model)
     if kwargs["out_channels"] != len(OUTPUT_CHANNELS):
         msg = (
             f"The network must give {len(OUTPUT_CHANNELS)} channels ({', '.join(OUTPUT_CHANNELS)}), "
@@ -112,7 +113,7 @@ def _author(author: Author) -> dict[str, str]:
 
 
 def _input(model: UNet, details: ModelDetails, geometry: TileGeometry, folder: Path) -> dict[str, Any]:
-    names = _input_channels(details.contract, weights.architecture_kwargs(model)["in_channels"])
+    names = _input_channels(details.contract, network_kwargs(model)["in_channels"])
     data: dict[str, Any] = {"type": "float32"}
     if details.contract is None:
         text = "Raw image, values as in the file."
@@ -170,7 +171,7 @@ def _weights(model: UNet, folder: Path) -> dict[str, Any]:
     architecture = {
         **_file(folder, weights.ARCHITECTURE_FILE),
         "callable": UNet.__name__,
-        "kwargs": weights.architecture_kwargs(model),
+        "kwargs": network_kwargs(model),
     }
     parent = {"parent": "pytorch_state_dict"}
     return {
@@ -185,7 +186,7 @@ def _weights(model: UNet, folder: Path) -> dict[str, Any]:
 
 
 def _card_fields(model: UNet, limits: tuple[str, ...]) -> dict[str, Any]:
-    kwargs = weights.architecture_kwargs(model)
+    kwargs = network_kwargs(model)
     return {
         "architecture_type": "2D U-Net",
         "architecture_description": (

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import onnx
 import torch
-from torch import nn
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.errors import PackageError
@@ -55,20 +54,6 @@ def for_export(model: UNet) -> UNet:
         )
         raise PackageError(msg)
     return model
-
-
-def architecture_kwargs(model: UNet) -> dict[str, Any]:
-    """The arguments that build the network again, plain numbers and strings."""
-    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
-    return {
-        "in_channels": first.in_channels,
-        "out_channels": model.head.out_channels,
-        "features": model.head.in_channels,
-        "depth": model.depth,
-        "norm": "batch" if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()) else "none",
-        "input_offset": model.input_offset.flatten().tolist(),
-        "input_scale": model.input_scale.flatten().tolist(),
-    }
 
 
 def write_weights(model: UNet, folder: Path, *, example: torch.Tensor, input_name: str, output_name: str) -> None:

@@ -112,6 +112,8 @@ class SourceForests:
             msg = f"None of the {len(images)} source images has both foreground and background labels."
             raise UserInputError(msg)
         self._signatures = np.stack([_signature(image) for image in self.images])
+        #: SHA-256 over names, images and labels
+        self.source_hash = _hash_images(self.images)
         self._check_same_source()
 
     def grow(self, *, progress: str | None = None) -> None:
@@ -211,13 +213,10 @@ class SourceForests:
         return self.folder / "forests" / f"{_name(number)}.safetensors"
 
     def _check_same_source(self) -> None:
-        digest = hashlib.sha256()
-        for image in self.images:
-            digest.update(image.name.encode() + image.image.values.tobytes() + image.labels.values.tobytes())
         described = {
             **asdict(self.settings),
             "features": self.selection.to_contract().model_dump(mode="json"),
-            "images": digest.hexdigest(),
+            "images": self.source_hash,
         }
         path = self.folder / "settings.json"
         if path.exists() and json.loads(path.read_text()) != described:
@@ -229,6 +228,13 @@ class SourceForests:
 
 def _name(number: int) -> str:
     return f"{number:04d}"
+
+
+def _hash_images(images: Sequence[LabelledImage]) -> str:
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(image.name.encode() + image.image.values.tobytes() + image.labels.values.tobytes())
+    return digest.hexdigest()
 
 
 def _signature(image: LabelledImage) -> np.ndarray[Any, Any]:
@@ -249,7 +255,13 @@ def _strokes(classes: xr.DataArray, generator: np.random.Generator) -> xr.DataAr
     """Few or many strokes, thin or thick, short or long."""
     brush = Brush(width=int(generator.integers(1, 6)), length=int(generator.integers(10, 41)))
     n_strokes = round(float(np.exp(generator.uniform(np.log(2), np.log(25)))))
-    return simulate_scribbles(classes, n_strokes=n_strokes, brush=brush, seed=int(generator.integers(2**31)))
+    return simulate_scribbles(
+        classes,
+        n_strokes=n_strokes,
+        brush=brush,
+        near_border=float(generator.random()),
+        seed=int(generator.integers(2**31)),
+    )
 
 
 def _dense_crop(classes: xr.DataArray, generator: np.random.Generator) -> xr.DataArray:

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from s2d_zoo.data.package_contents import PackageContents
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.checks import Check
-from s2d_zoo.validate.package_contents import PackageContents
 from s2d_zoo.validate.parity import FloatArray, open_format, reason_not_to_run, run_core_test
 from s2d_zoo.validate.report import CheckResult
 

@@ -4,7 +4,6 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from importlib import resources
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -15,8 +14,9 @@ from bioimageio.spec import ValidationContext, build_description
 from bioimageio.spec.common import InvalidDescr
 from bioimageio.spec.model.v0_5 import ModelDescr
 
+from s2d_zoo.data.network import own_architectures
+from s2d_zoo.data.package_contents import PackageContents
 from s2d_zoo.errors import PackageError
-from s2d_zoo.validate.package_contents import PackageContents
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -44,14 +44,9 @@ def reason_not_to_run(contents: PackageContents, weights_format: str) -> str | N
     if "source" not in architecture:
         return "its architecture is code of another Python package, which is not run"
     digest = hashlib.sha256((contents.folder / architecture["source"]).read_bytes()).hexdigest()
-    if digest not in _trusted_architectures():
+    if digest not in own_architectures():
         return f"its architecture {architecture['source']} is not one of s2d-zoo, so this Python code is not run"
     return None
-
-
-def _trusted_architectures() -> frozenset[str]:
-    files = (entry for entry in resources.files("s2d_zoo.architectures").iterdir() if entry.name.endswith(".py"))
-    return frozenset(hashlib.sha256(entry.read_bytes()).hexdigest() for entry in files)
 
 
 def load_runnable(contents: PackageContents) -> ModelDescr:

@@ -10,8 +10,8 @@ from bioimageio.spec.model.v0_5 import ModelDescr
 from pydantic import ValidationError
 
 from s2d_zoo.contract import RFContract
+from s2d_zoo.data.package_contents import PackageContents, is_remote
 from s2d_zoo.validate.checks import Check
-from s2d_zoo.validate.package_contents import PackageContents, is_remote
 from s2d_zoo.validate.report import CheckResult
 
 #: ilastik's Trainable Domain Adaptation lists the models that carry this tag

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from s2d_zoo.data.package_contents import PackageContents, open_package
 from s2d_zoo.validate.checks import Check, select_checks
 from s2d_zoo.validate.network_checks import check_network, skip_checks
-from s2d_zoo.validate.package_contents import PackageContents, open_package
 from s2d_zoo.validate.parity import undisturbed
 from s2d_zoo.validate.report import CheckResult, ValidationReport
 from s2d_zoo.validate.static_checks import check_contract, check_files, check_format

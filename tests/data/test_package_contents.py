@@ -3,9 +3,9 @@ import zipfile
 
 import pytest
 
+from s2d_zoo.data import package_contents
+from s2d_zoo.data.package_contents import is_outside, open_package
 from s2d_zoo.errors import PackageError, UnsafePackageError, UserInputError
-from s2d_zoo.validate import package_contents
-from s2d_zoo.validate.package_contents import is_outside, open_package
 
 RDF = ("rdf.yaml", "type: model")
 

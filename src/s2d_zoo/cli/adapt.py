@@ -1,0 +1,76 @@
+"""`s2d-zoo adapt`: strokes in, validated packages out."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import rich_click as click
+
+from s2d_zoo.cli import options
+
+
+@click.command()
+@click.option("--image", "images", multiple=True, required=True, type=options.FILE, help="Image, once for each.")
+@click.option(
+    "--scribbles", multiple=True, required=True, type=options.FILE, help="Strokes on it: a label image, 0 = unlabelled."
+)
+@click.option("--enhancer", required=True, metavar="ID|PATH", help="Bundled enhancer (s2d-zoo list) or a package.")
+@click.option("--output", required=True, type=options.FILE, help="Folder for everything that is made.")
+@click.option("--ground-truth", multiple=True, type=options.FILE, help="Labels of each image, for scores only.")
+@click.option("--test-image", "test_images", multiple=True, type=options.FILE, help="Further image to score on.")
+@click.option("--test-ground-truth", multiple=True, type=options.FILE, help="Labels of each test image.")
+@options.authors
+@options.license_
+@click.option("--name", default="Segmentor adapted with s2d-zoo", show_default=True, help="Name of the model.")
+@options.foreground
+@options.class_names
+@click.option("--forests", default=5, show_default=True, help="Forests that vote on the pseudo-labels.")
+@click.option("--confidence", default=0.8, show_default=True, help="How sure a forest must be to have a vote.")
+@click.option("--rescale", default="1", show_default=True, metavar="FACTOR|auto", help="Resize probabilities first.")
+@options.trees
+@options.steps
+@options.segmentor_features
+@options.seed
+@options.overwrite
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same files and options.")
+@options.quiet
+@click.pass_context
+def adapt(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - the options above
+    """Strokes in, validated packages out: forest, enhancer, pseudo-labels, segmentor, report."""
+    from s2d_zoo.pipeline.inputs import AdaptInputs  # noqa: PLC0415 - heavy
+
+    inputs = AdaptInputs(
+        images=chosen["images"],
+        scribbles=chosen["scribbles"],
+        enhancer=chosen["enhancer"],
+        ground_truth=chosen["ground_truth"],
+        test_images=chosen["test_images"],
+        test_ground_truth=chosen["test_ground_truth"],
+    )
+    run_adapt(ctx, inputs, chosen["output"], chosen)
+
+
+def run_adapt(ctx: click.RichContext, inputs: Any, output: Path, chosen: dict[str, Any]) -> None:  # noqa: ANN401 - heavy
+    """Adapt, write the report, say where everything lies; ends with exit code 1 if a result is not good."""
+    from s2d_zoo.cli.settings import adapt_settings  # noqa: PLC0415 - heavy
+    from s2d_zoo.errors import ConfigError  # noqa: PLC0415 - beside its use
+    from s2d_zoo.pipeline.adapt import adapt as adapt_files  # noqa: PLC0415 - heavy
+    from s2d_zoo.pipeline.report import write_report  # noqa: PLC0415 - heavy
+
+    if chosen["overwrite"] and chosen["resume"]:
+        msg = "Choose one of --overwrite (begin anew) and --resume (go on)."
+        raise ConfigError(msg)
+    existing: Literal["refuse", "overwrite", "resume"] = (
+        "overwrite" if chosen["overwrite"] else "resume" if chosen["resume"] else "refuse"
+    )
+    result = adapt_files(inputs, adapt_settings(chosen), output, existing=existing, progress=not chosen["quiet"])
+    report = write_report(result)
+    for subset, methods in result.scores.items():
+        for method, score in methods.items():
+            click.echo(f"IoU, {subset} images, {method}: {score.iou:.3f}")
+    click.echo(f"pseudo-labels kept: {100 * result.kept:.1f} %")
+    for package, validation in zip(result.packages, result.validation, strict=True):
+        click.echo(f"package: {package} ({'passed' if validation.passed else 'FAILED'})")
+    click.echo(f"report: {report}")
+    if result.segmentors.problem:
+        click.echo(f"No segmentor: {result.segmentors.problem}", err=True)
+    ctx.exit(0 if result.good else 1)

@@ -1,0 +1,44 @@
+"""`s2d-zoo demo`: `adapt` on simulated nuclei with the bundled enhancer."""
+
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from s2d_zoo.cli import options
+
+
+@click.command()
+@click.option(
+    "--output", default=Path("demo-output"), show_default=True, type=options.FILE, help="Folder for everything."
+)
+@click.option("--size", default=256, show_default=True, help="Side of the simulated images, px.")
+@click.option("--strokes", default=10, show_default=True, help="Strokes per class.")
+@options.trees
+@options.steps
+@options.seed
+@options.overwrite
+@options.quiet
+@click.pass_context
+def demo(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - the options above
+    """Run adapt on simulated, very noisy nuclei with the bundled enhancer."""
+    from s2d_zoo.cli.adapt import run_adapt  # noqa: PLC0415 - heavy
+    from s2d_zoo.pipeline.demo import write_demo_inputs  # noqa: PLC0415 - heavy
+
+    output = chosen["output"]
+    inputs = write_demo_inputs(
+        output, size=chosen["size"], n_strokes=chosen["strokes"], seed=chosen["seed"], overwrite=chosen["overwrite"]
+    )
+    fixed = {
+        "authors": ("s2d-zoo demo",),
+        "license_": "CC0-1.0",
+        "name": "Demo segmentor of simulated nuclei",
+        "class_names": None,
+        "foreground": 2,
+        "forests": 5,
+        "confidence": 0.8,
+        "rescale": "1",
+        "segmentor_features": 8,
+        "resume": False,
+    }
+    run_adapt(ctx, inputs, output / "adapted", {**chosen, **fixed})

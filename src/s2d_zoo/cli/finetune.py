@@ -1,0 +1,47 @@
+"""`s2d-zoo finetune`: train a segmentor on pseudo-labels."""
+
+from typing import Any
+
+import rich_click as click
+
+from s2d_zoo.cli import options
+
+
+@click.command()
+@click.option("--image", "images", multiple=True, required=True, type=options.FILE, help="Raw image, once for each.")
+@click.option(
+    "--pseudo-labels", multiple=True, required=True, type=options.FILE, help="Foreground and boundary of each, 0 to 1."
+)
+@click.option("--weights", multiple=True, type=options.FILE, help="Weight of each pixel, 0 to 1; all 1 without.")
+@click.option("--held-out", multiple=True, type=options.FILE, help="Strokes of each image to be tested on.")
+@click.option("--base-model", type=options.FILE, help="Network to start from (*.safetensors); a fresh one without.")
+@click.option("--output", required=True, type=options.FILE, help="Trained network, *.safetensors.")
+@options.foreground
+@options.steps
+@options.segmentor_features
+@options.seed
+@options.overwrite
+@options.quiet
+def finetune(**chosen: Any) -> None:  # noqa: ANN401 - the options above
+    """Train a segmentor on pseudo-labels; refuse one that ends worse than it began."""
+    from s2d_zoo.cli.settings import segmentor  # noqa: PLC0415 - heavy
+    from s2d_zoo.pipeline.single_steps import FinetuneFiles, finetune_files  # noqa: PLC0415 - heavy
+
+    files = FinetuneFiles(
+        images=chosen["images"],
+        pseudo_labels=chosen["pseudo_labels"],
+        weights=chosen["weights"],
+        held_out=chosen["held_out"],
+        base_model=chosen["base_model"],
+    )
+    training = finetune_files(
+        files,
+        chosen["output"],
+        settings=segmentor(chosen),
+        foreground=chosen["foreground"],
+        overwrite=chosen["overwrite"],
+        progress=not chosen["quiet"],
+    )
+    if training.end_iou is not None and training.start_iou is not None:
+        click.echo(f"IoU on held-out strokes: {training.end_iou:.3f}, before training {training.start_iou:.3f}")
+    click.echo(f"network: {chosen['output']}")

@@ -1,0 +1,49 @@
+"""Options that several commands share, so that they read the same everywhere."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import rich_click as click
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+#: not click's own checks: our readers say what is wrong with a file
+FILE = click.Path(path_type=Path)
+
+authors = click.option(
+    "--authors",
+    multiple=True,
+    metavar="'NAME; AFFILIATION; ORCID'",
+    help="Author of the model, once for each; affiliation, ORCID iD and @github-user may follow the name.",
+)
+license_ = click.option("--license", "license_", metavar="SPDX", help="Licence of the model, e.g. CC-BY-4.0.")
+seed = click.option("--seed", default=0, show_default=True, help="Same seed, same files: same results, bit by bit.")
+foreground = click.option(
+    "--foreground", default=2, show_default=True, metavar="LABEL", help="Label of the objects in the strokes."
+)
+class_names = click.option("--class-names", metavar="A,B,…", help="Name of label 1, 2, …; for the RF contract.")
+axes = click.option("--axes", metavar="LETTERS", help="Axes of the image, e.g. zyxc, where the file does not tell.")
+quiet = click.option("--quiet", is_flag=True, help="No progress bars.")
+overwrite = click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
+steps = click.option("--steps", default=600, show_default=True, help="Training steps of the segmentor.")
+segmentor_features = click.option(
+    "--segmentor-features", default=8, show_default=True, help="Channels of the segmentor's first level."
+)
+trees = click.option("--trees", default=100, show_default=True, help="Trees of each forest.")
+
+
+def split_names(text: str | None) -> tuple[str, ...] | None:
+    """``"a,b"`` as ``("a", "b")``."""
+    return tuple(name.strip() for name in text.split(",")) if text else None
+
+
+def apply_all(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    """Several options as one decorator, in this order in the help."""
+
+    def decorate(function: _F) -> _F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate

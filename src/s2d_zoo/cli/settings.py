@@ -1,0 +1,62 @@
+"""From options to the settings of the library. Imports heavy things: only commands that run import it."""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from s2d_zoo.cli.options import split_names
+from s2d_zoo.errors import ConfigError
+from s2d_zoo.export.description import Attribution, Author
+from s2d_zoo.finetune.finetuning import SegmentorSettings
+from s2d_zoo.pipeline.job import AdaptSettings, PseudoLabelSettings
+from s2d_zoo.rf_adapter.classifier import ForestSettings
+
+
+def attribution(chosen: dict[str, Any]) -> Attribution:
+    """Authors and licence.
+
+    Raises:
+        ConfigError: naming what is missing.
+    """
+    return Attribution(authors=tuple(Author.parse(text) for text in chosen["authors"]), license=chosen["license_"])
+
+
+def segmentor(chosen: dict[str, Any]) -> SegmentorSettings:
+    """Network and training of a segmentor."""
+    default = SegmentorSettings()
+    training = replace(default.training, steps=chosen["steps"], seed=chosen["seed"])
+    training = replace(training, steps_per_epoch=min(training.steps_per_epoch, training.steps))
+    return replace(default, features=chosen["segmentor_features"], training=training)
+
+
+def adapt_settings(chosen: dict[str, Any]) -> AdaptSettings:
+    """Settings of `adapt`.
+
+    Raises:
+        ConfigError: for a value out of range.
+    """
+    return AdaptSettings(
+        attribution=attribution(chosen),
+        model_name=chosen["name"],
+        class_names=split_names(chosen["class_names"]),
+        foreground=chosen["foreground"],
+        forest=ForestSettings(n_estimators=chosen["trees"]),
+        pseudo_labels=PseudoLabelSettings(n_forests=chosen["forests"], confidence=chosen["confidence"]),
+        rescale=rescale(chosen["rescale"]),
+        segmentor=segmentor(chosen),
+        seed=chosen["seed"],
+    )
+
+
+def rescale(text: str) -> float | Literal["auto"]:
+    """A factor, or ``auto``.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        msg = f"--rescale takes a factor such as 0.5, or auto; got {text!r}."
+        raise ConfigError(msg) from None

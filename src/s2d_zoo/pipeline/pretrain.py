@@ -1,0 +1,294 @@
+"""From labelled source images to a published enhancer: forests, training, evaluation, package, model card."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from s2d_zoo.contract import RFContract
+from s2d_zoo.data.atomic import atomic_write, write_json
+from s2d_zoo.data.datasets import LabelledImage, describe_dataset, load_dataset
+from s2d_zoo.data.synthetic import NucleiSimulation, simulate_nuclei
+from s2d_zoo.enhancer.dataset import ProbabilityMap
+from s2d_zoo.enhancer.prediction import Enhancer
+from s2d_zoo.enhancer.training import EnhancerSettings, train_enhancer
+from s2d_zoo.errors import ConfigError
+from s2d_zoo.export.description import Attribution, ModelDetails
+from s2d_zoo.export.model_card import CardFacts
+from s2d_zoo.export.package import write_package
+from s2d_zoo.pipeline.evaluation import Comparison, compare_on_images
+from s2d_zoo.pipeline.record import Clock, describe_run
+from s2d_zoo.rf_adapter.classifier import PixelClassifier
+from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings
+from s2d_zoo.trainer import TrainingResult
+from s2d_zoo.types import CHANNEL
+
+#: images simulated with one microscope and sample
+_PER_SAMPLE: Final = 3
+#: the simulated images of training, validation and evaluation never share a seed
+_SIMULATION_SEEDS: Final = {"training": 0, "validation": 1_000_000, "evaluation": 2_000_000}
+#: validation needs fewer forests than training
+_VALIDATION_SHARE: Final = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """Images to learn from.
+
+    Raises:
+        ConfigError: if there are none.
+    """
+
+    datasets: tuple[str, ...] = ("nuclei_dsb_fluo",)
+    n_simulated: int = 60  #: simulated nuclei, 256 px
+    validation: float = 0.15  #: share of the images, of each source, that decides when to stop
+
+    def __post_init__(self) -> None:
+        if (not self.datasets and self.n_simulated < 2) or not 0 < self.validation < 1:
+            msg = f"Source images are needed, and a share of them in (0, 1) for validation, got {self}."
+            raise ConfigError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainSettings:
+    """Everything that can be chosen."""
+
+    id: str
+    name: str
+    description: str
+    attribution: Attribution
+    source: SourceSettings = field(default_factory=SourceSettings)
+    forests: SourceForestSettings = field(default_factory=SourceForestSettings)
+    enhancer: EnhancerSettings = field(default_factory=EnhancerSettings)
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainResult:
+    """What came out, and where it lies."""
+
+    package: Path
+    card: Path  #: folder with README.md, evaluation.json and cover.png
+    training: TrainingResult
+    comparisons: tuple[Comparison, ...]
+    seconds: dict[str, float]  #: wall time of each stage, of this run
+
+
+def pretrain(
+    settings: PretrainSettings,
+    output: Path,
+    *,
+    command: str,
+    data_dir: Path | None = None,
+    progress: bool = True,
+) -> PretrainResult:
+    """Train an enhancer and write its package and model card; an interrupted run in the same folder goes on.
+
+    Args:
+        settings: what to train on, and how.
+        output: folder for forests, checkpoints, package and card.
+        command: the command line, for the card.
+        data_dir: folder with local copies of the datasets.
+        progress: show progress bars on stderr.
+
+    Raises:
+        DownloadError: if a dataset cannot be had.
+        ConfigError: if the folder holds another training.
+    """
+    clock = Clock()
+    with clock.stage("source forests"):
+        training_images, validation_images = _source_images(settings, data_dir)
+        forests = _grow(settings, training_images, output / "forests", progress="source forests" if progress else None)
+        held_out = _grow(
+            replace(settings, forests=_fewer(settings.forests), seed=settings.seed + 1),
+            validation_images,
+            output / "validation-forests",
+            progress="validation forests" if progress else None,
+        )
+    with clock.stage("training"):
+        training = train_enhancer(
+            _maps(forests),
+            _maps(held_out),
+            _seeded(settings),
+            folder=output / "checkpoints",
+            progress="enhancer" if progress else None,
+        )
+    enhancer = Enhancer(id=settings.id, model=training.model, contract=_contract(forests))
+    with clock.stage("evaluation"):
+        comparisons = _evaluate(enhancer, settings, data_dir, progress=progress)
+    hashes = {"training images": forests.source_hash, "validation images": held_out.source_hash}
+    run = describe_run("pretrain", options={"settings": settings}, hashes=hashes, seed=settings.seed)
+    package = _package(enhancer, settings, forests, comparisons, run, output)
+    card = _write_card(output / "card", package, run, comparisons, command=command, seconds=clock.seconds)
+    return PretrainResult(package=package, card=card, training=training, comparisons=comparisons, seconds=clock.seconds)
+
+
+def simulated_images(count: int, *, purpose: str, seed: int) -> list[LabelledImage]:
+    """Simulated nuclei, three images of each sample; no image of one purpose appears in another."""
+    first = _SIMULATION_SEEDS[purpose] + 100_000_000 * seed
+    images = []
+    for number in range(count):
+        simulation = NucleiSimulation.random(seed=first + number // _PER_SAMPLE)
+        image, labels = simulate_nuclei(simulation, seed=first + 500_000 + number)
+        images.append(LabelledImage(name=f"simulated-{purpose}-{number:03d}", image=image, labels=labels))
+    return images
+
+
+def _source_images(
+    settings: PretrainSettings, data_dir: Path | None
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    generator = np.random.default_rng(settings.seed)
+    training: list[LabelledImage] = []
+    validation: list[LabelledImage] = []
+    for name in settings.source.datasets:
+        images = load_dataset(name, "train", data_dir=data_dir)
+        order = generator.permutation(len(images))
+        n_validation = max(1, round(settings.source.validation * len(images)))
+        validation += [images[index] for index in sorted(order[:n_validation])]
+        training += [images[index] for index in sorted(order[n_validation:])]
+    simulated = settings.source.n_simulated
+    training += simulated_images(simulated, purpose="training", seed=settings.seed)
+    n_validation = max(1, round(settings.source.validation * simulated)) if simulated else 0
+    validation += simulated_images(n_validation, purpose="validation", seed=settings.seed)
+    return training, validation
+
+
+def _grow(
+    settings: PretrainSettings, images: Sequence[LabelledImage], folder: Path, *, progress: str | None
+) -> SourceForests:
+    forests = SourceForests(images, folder, replace(settings.forests, seed=settings.seed))
+    forests.grow(progress=progress)
+    return forests
+
+
+def _fewer(settings: SourceForestSettings) -> SourceForestSettings:
+    return replace(settings, n_forests=max(settings.n_stages, settings.n_forests // _VALIDATION_SHARE))
+
+
+def _seeded(settings: PretrainSettings) -> EnhancerSettings:
+    return replace(settings.enhancer, training=replace(settings.enhancer.training, seed=settings.seed))
+
+
+def _maps(forests: SourceForests) -> list[ProbabilityMap]:
+    return [ProbabilityMap(probabilities=one.probabilities, labels=one.image.labels) for one in forests.maps()]
+
+
+def _contract(forests: SourceForests) -> RFContract:
+    """What the forests of the training delivered is what the enhancer takes."""
+    classifier: PixelClassifier = forests.classifier(0)
+    contract = classifier.contract
+    diameters = np.concatenate([_diameters(image) for image in forests.images])
+    return contract.model_copy(
+        update={
+            "forest": contract.forest.model_copy(
+                update={
+                    "n_source_forests": forests.settings.n_forests,
+                    "labels": (
+                        "2 to 25 simulated strokes per class and image, or balanced pixels of a crop; in later "
+                        "stages also tiles where an earlier forest was most wrong"
+                    ),
+                }
+            ),
+            "raw_channels": None,
+            "object_diameter": round(float(np.median(diameters)), 1),
+        }
+    )
+
+
+def _diameters(image: LabelledImage) -> np.ndarray[Any, Any]:
+    """Diameter in px of the circle with each object's area."""
+    areas = np.bincount(image.labels.values.ravel())[1:]
+    diameters: np.ndarray[Any, Any] = 2 * np.sqrt(areas[areas > 0] / np.pi)
+    return diameters
+
+
+def _evaluate(
+    enhancer: Enhancer, settings: PretrainSettings, data_dir: Path | None, *, progress: bool
+) -> tuple[Comparison, ...]:
+    """On the datasets' test splits, and on simulated images with seeds of their own."""
+    groups = {
+        f"{name}, test split": list(load_dataset(name, "test", data_dir=data_dir)) for name in settings.source.datasets
+    }
+    groups["simulated nuclei"] = simulated_images(12, purpose="evaluation", seed=settings.seed)
+    return tuple(
+        compare_on_images(
+            enhancer, images, name=name, seed=settings.seed, progress=f"evaluation, {name}" if progress else None
+        )
+        for name, images in groups.items()
+    )
+
+
+def _package(
+    enhancer: Enhancer,
+    settings: PretrainSettings,
+    forests: SourceForests,
+    comparisons: Sequence[Comparison],
+    run: dict[str, Any],
+    output: Path,
+) -> Path:
+    details = ModelDetails(
+        id=settings.id,
+        name=settings.name,
+        description=settings.description,
+        attribution=settings.attribution,
+        kind="enhancer",
+        contract=enhancer.contract,
+        tags=("nuclei", "fluorescence-light-microscopy"),
+        config={"provenance": {key: run[key] for key in ("options", "inputs", "seed", "versions")}},
+    )
+    known = [describe_dataset(name) for name in settings.source.datasets]
+    facts = CardFacts(
+        training_data="; ".join(
+            [f"{one.name} (train split)" for one in known]
+            + [f"{settings.source.n_simulated} simulated images of nuclei"]
+        ),
+        training_data_license="; ".join(one.license for one in known) or "simulated",
+        strokes=enhancer.contract.forest.labels,
+        seed=settings.seed,
+        evaluation=(
+            "Foreground IoU at 0.5 on images that were not trained on; a forest of 100 trees fitted on "
+            f"{comparisons[0].n_strokes} simulated strokes per class in each image."
+        ),
+        figures={
+            f"{one.name} ({one.n_images} images), {method}": round(score.iou, 4)
+            for one in comparisons
+            for method, score in (("RF", one.forest), ("enhanced", one.enhanced))
+        },
+        lineage=(f"{settings.forests.n_forests} Random Forests in {settings.forests.n_stages} stages",),
+    )
+    example = (
+        forests.maps()[0]
+        .image.labels.copy(data=forests.maps()[0].probabilities.astype(np.float32) / 255.0)
+        .expand_dims(CHANNEL)
+    )
+    return write_package(enhancer.model, details, example, output / f"{settings.id}.zip", facts=facts, overwrite=True)
+
+
+def _write_card(
+    folder: Path,
+    package: Path,
+    run: dict[str, Any],
+    comparisons: Sequence[Comparison],
+    *,
+    command: str,
+    seconds: dict[str, float],
+) -> Path:
+    """The package's own card, and beside it what depends on the machine: command and times."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(package) as archive:
+        text = archive.read("README.md").decode("utf-8")
+        cover = archive.read("cover.png")
+    minutes = ", ".join(f"{name} {value / 60:.1f} min" for name, value in seconds.items())
+    text += (
+        f"\n## How it was made\n\n```\n{command}\n```\n\nSeed {run['seed']}; {minutes}, "
+        f"on {run['machine']['cores']} cores ({run['machine']['processor']}).\n"
+    )
+    for name, content in (("README.md", text.encode("utf-8")), ("cover.png", cover)):
+        with atomic_write(folder / name) as temporary:
+            temporary.write_bytes(content)
+    evaluation = {"command": command, "comparisons": [one.to_json() for one in comparisons], "run": run}
+    write_json(folder / "evaluation.json", {**evaluation, "seconds": seconds})
+    return folder

@@ -1,0 +1,188 @@
+"""The report of a run: one HTML page that stands alone, and the same facts as JSON."""
+
+import base64
+import io
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from s2d_zoo._version import __version__
+from s2d_zoo.data.atomic import atomic_write, write_json
+from s2d_zoo.pipeline.adapt import AdaptResult
+from s2d_zoo.pipeline.prediction import Prediction
+from s2d_zoo.types import CHANNEL
+
+_TEMPLATE: Final = "report.html.jinja"
+FORMAT: Final = "s2d-zoo/report"
+FORMAT_VERSION: Final = 1
+#: px; larger images are shown smaller
+_SHOWN: Final = 700
+_PANEL_INCHES: Final = 3.2
+_COLUMNS: Final = 4
+#: colours of the classes in the stroke panel, from the second on for the foreground
+_STROKE_COLOURS: Final = "Set1"
+
+
+def write_report(result: AdaptResult) -> Path:
+    """Write ``report.html`` and ``report.json`` into the run's folder.
+
+    Returns:
+        The path of ``report.html``.
+    """
+    output = result.job.output
+    facts = summarise(result)
+    write_json(output / "report.json", facts)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = (resources.files("s2d_zoo.pipeline") / _TEMPLATE).read_text(encoding="utf-8")
+    page = environment.from_string(template).render(
+        facts=facts,
+        images=[
+            {"name": path.name, "picture": _as_data(draw_training_image(result, index))}
+            for index, path in enumerate(result.job.inputs.images)
+        ],
+        test_images=[
+            {"name": path.name, "picture": _as_data(draw_test_image(result, index))}
+            for index, path in enumerate(result.job.inputs.test_images)
+        ],
+    )
+    with atomic_write(output / "report.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return output / "report.html"
+
+
+def summarise(result: AdaptResult) -> dict[str, Any]:
+    """All figures of a run, as plain JSON."""
+    training = result.segmentors.training
+    job = result.job
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "s2d_zoo_version": __version__,
+        "good": result.good,
+        "enhancer": job.enhancer.id,
+        "contract_notes": [str(misfit) for misfit in result.misfits],
+        "strokes": {"training": job.split.n_training, "held_out": job.split.n_held_out},
+        "painted_px": [int(np.count_nonzero(one)) for one in job.data.scribbles],
+        "kept_fraction": round(result.kept, 4),
+        "forests": job.settings.pseudo_labels.n_forests,
+        "held_out_iou": {
+            "start": None if training is None else training.start_iou,
+            "segmentor": None if training is None else training.end_iou,
+        },
+        "problem": result.segmentors.problem,
+        "scores": {
+            subset: {
+                method: {"iou": round(score.iou, 4), "dice": round(score.dice, 4)} for method, score in methods.items()
+            }
+            for subset, methods in result.scores.items()
+        },
+        "packages": [
+            {
+                "path": str(path.relative_to(job.output)),
+                "bytes": path.stat().st_size,
+                "passed": report.passed,
+                "checks": [
+                    {
+                        "id": check.check.name,
+                        "part": check.part,
+                        "status": check.status,
+                        "sentence": check.check.value,
+                        "message": check.message,
+                    }
+                    for check in report.results
+                ],
+            }
+            for path, report in zip(result.packages, result.validation, strict=True)
+        ],
+        "seconds": dict(result.seconds),
+        "seed": job.settings.seed,
+    }
+
+
+def draw_training_image(result: AdaptResult, index: int) -> Figure:
+    """All stages on one image with strokes."""
+    data = result.job.data
+    prediction = result.predictions[index]
+    panels = _first_panels(data.images[index], data.scribbles[index], prediction)
+    if prediction.labels is not None:
+        panels["pseudo-labels"] = (prediction.labels.labels.values[0], "gray")
+        panels["pseudo-label weights"] = (prediction.labels.weights.values, "viridis")
+    panels |= _last_panels(prediction, data.ground_truth[index] if data.ground_truth else None)
+    return _draw(panels)
+
+
+def draw_test_image(result: AdaptResult, index: int) -> Figure:
+    """Forest, enhancer and segmentor on an image without strokes."""
+    data = result.job.data
+    prediction = result.test_predictions[index]
+    panels = _first_panels(data.test_images[index], None, prediction)
+    panels |= _last_panels(prediction, data.test_ground_truth[index] if data.test_ground_truth else None)
+    return _draw(panels)
+
+
+def _first_panels(image: xr.DataArray, scribbles: xr.DataArray | None, prediction: Prediction) -> dict[str, Any]:
+    raw = _as_grey(image)
+    panels: dict[str, Any] = {"raw": (raw, "gray")}
+    if scribbles is not None:
+        panels["strokes"] = (_with_strokes(raw, scribbles.values), None)
+    panels["Random Forest"] = (prediction.foreground.values, "gray")
+    panels["enhanced"] = (prediction.enhanced.values[0], "gray")
+    return panels
+
+
+def _last_panels(prediction: Prediction, truth: xr.DataArray | None) -> dict[str, Any]:
+    panels: dict[str, Any] = {}
+    if prediction.segmentation is not None:
+        panels["segmentor"] = (prediction.segmentation.values[0], "gray")
+    if prediction.strokes_only is not None:
+        panels["segmentor, strokes only"] = (prediction.strokes_only.values[0], "gray")
+    if truth is not None:
+        panels["ground truth"] = ((truth.values > 0).astype(np.float32), "gray")
+    return panels
+
+
+def _as_grey(image: xr.DataArray) -> np.ndarray[Any, Any]:
+    """First channel (or the mean of up to three), stretched between its 0.5 and 99.5 percentiles."""
+    plane = image.isel({CHANNEL: slice(0, 3)}).mean(CHANNEL).values
+    low, high = np.percentile(plane, (0.5, 99.5))
+    grey: np.ndarray[Any, Any] = np.clip((plane - low) / max(high - low, 1e-9), 0, 1).astype(np.float32)
+    return grey
+
+
+def _with_strokes(raw: np.ndarray[Any, Any], scribbles: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    colours = mpl.colormaps[_STROKE_COLOURS]
+    shown = np.repeat(raw[..., np.newaxis], 3, axis=2) * 0.7
+    for label in np.unique(scribbles[scribbles > 0]):
+        shown[scribbles == label] = colours((int(label) - 1) % colours.N)[:3]
+    return shown
+
+
+def _draw(panels: Mapping[str, tuple[np.ndarray[Any, Any], str | None]]) -> Figure:
+    """Panels in rows of four."""
+    first = next(iter(panels.values()))[0]
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    height = _PANEL_INCHES * first.shape[0] / first.shape[1] + 0.35
+    figure = Figure(figsize=(columns * _PANEL_INCHES, rows * height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    step = -(-max(first.shape[:2]) // _SHOWN)
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (title, (values, colours)) in zip(axes, panels.items(), strict=False):
+        axis.imshow(values[::step, ::step], cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(title, fontsize=10)
+    return figure
+
+
+def _as_data(figure: Figure) -> str:
+    """A figure as the address of an image inside the page."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
