@@ -137,7 +137,7 @@ class ProbabilityPredictor(Protocol):
         """What it delivers."""
         ...
 
-    def predict_proba(self, image: xr.DataArray) -> xr.DataArray:
+    def predict_proba(self, image: xr.DataArray, *, progress: str | None = None) -> xr.DataArray:
         """Probabilities (channel (z) y x, float32 in [0, 1], summing to 1) of an image (channel (z) y x)."""
         ...
 

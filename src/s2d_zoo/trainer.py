@@ -45,7 +45,7 @@ class TrainingSettings:
     learning_rate: float = 2e-3
     steps_per_epoch: int = 200  #: steps between validations and checkpoints
     patience: int = 5  #: validations without improvement before stopping
-    ema_decay: float = 0.99  #: of the running mean of the weights, which is what is kept; 0 switches it off
+    ema_decay: float = 0.97  #: of the running mean of the weights, which is what is kept; 0 switches it off
     seed: int = 0
     device: str = "auto"  #: "auto", "cpu", "cuda" or "mps"
 

@@ -1,12 +1,8 @@
 """Options that several commands share, so that they read the same everywhere."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import rich_click as click
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 #: not click's own checks: our readers say what is wrong with a file
 FILE = click.Path(path_type=Path)
@@ -36,14 +32,3 @@ trees = click.option("--trees", default=100, show_default=True, help="Trees of e
 def split_names(text: str | None) -> tuple[str, ...] | None:
     """``"a,b"`` as ``("a", "b")``."""
     return tuple(name.strip() for name in text.split(",")) if text else None
-
-
-def apply_all(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
-    """Several options as one decorator, in this order in the help."""
-
-    def decorate(function: _F) -> _F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate

@@ -23,6 +23,7 @@ from s2d_zoo.cli import options
     default="Corrects the probabilities of a Random Forest that was fitted on a few brush strokes.",
     help="One or two sentences.",
 )
+@click.option("--tag", "tags", multiple=True, help="What it is for, in the zoo's words, e.g. nuclei.")
 @options.authors
 @options.license_
 @click.option("--forests", default=120, show_default=True, help="Number of source forests.")
@@ -48,6 +49,7 @@ def pretrain(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         name=chosen["name"],
         description=chosen["description"],
         attribution=attribution(chosen),
+        tags=chosen["tags"],
         source=SourceSettings(datasets=chosen["datasets"], n_simulated=chosen["simulated"]),
         forests=SourceForestSettings(
             n_forests=chosen["forests"], n_stages=chosen["stages"], n_estimators=chosen["trees"]

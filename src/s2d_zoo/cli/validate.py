@@ -11,7 +11,14 @@ from s2d_zoo.cli import options
 @click.argument("package", type=options.FILE)
 @click.option("--select", multiple=True, metavar="ID", help="Run these checks only; T01, or T for all of a group.")
 @click.option("--ignore", multiple=True, metavar="ID", help="Leave these checks out.")
-@click.option("--format", "format_", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    show_default=True,
+    help="How the results are written.",
+)
 @click.pass_context
 def validate(
     ctx: click.RichContext, /, package: Path, select: tuple[str, ...], ignore: tuple[str, ...], format_: str

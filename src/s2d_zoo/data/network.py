@@ -114,8 +114,9 @@ def load_network(path: Path) -> UNet:
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         msg = f"Cannot read a network from {path}: {error}. Expected a file written by s2d-zoo finetune."
         raise SavedFileError(msg) from error
-    if header.get("format") != FORMAT:
-        msg = f"{path} is not a network: expected format {FORMAT!r}, found {header.get('format')!r}."
+    found = header.get("format") if isinstance(header, dict) else None
+    if found != FORMAT:
+        msg = f"{path} is not a network: expected format {FORMAT!r}, found {found!r}."
         raise SavedFileError(msg)
     if not isinstance(header.get("format_version"), int) or header["format_version"] > FORMAT_VERSION:
         msg = f"{path} has format version {header.get('format_version')}; this s2d-zoo reads up to {FORMAT_VERSION}."
@@ -158,7 +159,7 @@ def read_packaged_network(rdf: Mapping[str, Any], folder: Path) -> UNet:
         raise PackageError(msg)
     try:
         return _build(kwargs, torch.load(source, weights_only=True, map_location="cpu"))
-    except (OSError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except Exception as error:  # what unpickling a damaged file raises has no common type
         msg = f"The weights {entry['source']} do not fit the architecture of the package: {error}"
         raise PackageError(msg) from error
 

@@ -126,7 +126,7 @@ def _augmentation(settings: PatchSettings) -> Compose:
                 prob=1.0,
                 rotate_range=np.pi,
                 shear_range=0.1,
-                scale_range=(low, high),
+                scale_range=((low, high), (low, high)),  # y, x; two numbers would be two widths around 0
                 mode=("bilinear", "bilinear" if settings.soft_target else "nearest", "nearest"),
                 padding_mode="reflection",
                 allow_missing_keys=True,

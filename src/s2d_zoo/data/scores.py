@@ -37,6 +37,8 @@ def score_foreground(
         AxesError: if the arrays do not cover the same pixels.
     """
     check_same_space(foreground, truth, names=("prediction", "ground truth"))
+    if mask is not None:
+        check_same_space(foreground, mask, names=("prediction", "mask"))
     chosen: Any = slice(None) if mask is None else mask.values > 0
     predicted, actual = foreground.values[chosen] >= threshold, truth.values[chosen] > 0
     return score_masks([predicted], [actual])

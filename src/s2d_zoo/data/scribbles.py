@@ -114,7 +114,7 @@ class StrokeSplit:
 
 
 def hold_out_strokes(scribbles: Sequence[xr.DataArray], *, fraction: float = 0.2, seed: int = 0) -> StrokeSplit:
-    """Set whole strokes aside, of each class its share, at least one where a class has three or more.
+    """Set whole strokes aside, of each class its share, at least one where a class has three or more, never all.
 
     Args:
         scribbles: one per image, (z) y x, uint8.
@@ -131,7 +131,8 @@ def hold_out_strokes(scribbles: Sequence[xr.DataArray], *, fraction: float = 0.2
     strokes = _Strokes.find(scribbles)
     spared: set[_Stroke] = set()
     for members in strokes.by_class():
-        wanted = max(1, round(fraction * len(members))) if fraction > 0 and len(members) >= 3 else 0
+        share = min(max(1, round(fraction * len(members))), len(members) - 1)
+        wanted = share if fraction > 0 and len(members) >= 3 else 0
         spared.update(members[position] for position in generator.permutation(len(members))[:wanted])
     kept = set(strokes.members) - spared
     return StrokeSplit(

@@ -54,9 +54,9 @@ class NucleiSimulation:
 
     @classmethod
     def random(cls, *, size: int = 256, seed: int) -> "NucleiSimulation":
-        """Any sample and microscope: nuclei of 14 to 70 px, sparse to crowded, from hardly any light to plenty."""
+        """Any sample and microscope: nuclei of 14 to 70 px (at most half of the image), sparse to crowded, from hardly any light to plenty."""
         generator = np.random.default_rng(seed)
-        diameter = float(np.exp(generator.uniform(np.log(14), np.log(70))))
+        diameter = min(float(np.exp(generator.uniform(np.log(14), np.log(70)))), size / 2)
         coverage = generator.uniform(0.05, 0.5)
         return cls(
             size=size,

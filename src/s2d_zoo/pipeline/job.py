@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import xarray as xr
-
 from s2d_zoo.data.atomic import write_json
 from s2d_zoo.data.scribbles import StrokeSplit, hold_out_strokes
 from s2d_zoo.enhancer.prediction import Enhancer
@@ -142,11 +140,6 @@ def open_job(
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / RUN_FILE, run)
     return job
-
-
-def painted_class(scribbles: xr.DataArray, label: int) -> int:
-    """How many pixels of a class are painted."""
-    return int((scribbles == label).sum())
 
 
 def _n_classes(data: AdaptData, settings: AdaptSettings) -> int:

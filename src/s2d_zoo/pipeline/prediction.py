@@ -6,7 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from s2d_zoo.contract import matching_channels
+from s2d_zoo.contract import ProbabilityPredictor, matching_channels
 from s2d_zoo.data.images import write_image
 from s2d_zoo.data.scribbles import resample_strokes
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels, consensus_labels
@@ -105,7 +105,7 @@ def _new_classifier(job: Job, *, seed: int) -> PixelClassifier:
     return PixelClassifier(settings=job.settings.forest, classes=classes, random_state=seed)
 
 
-def _predict_one(job: Job, classifier: PixelClassifier, image: xr.DataArray, text: str) -> Prediction:
+def _predict_one(job: Job, classifier: ProbabilityPredictor, image: xr.DataArray, text: str) -> Prediction:
     contract = classifier.contract
     rescale = job.enhancer.rescale_factor(contract) if job.settings.rescale == "auto" else float(job.settings.rescale)
     probabilities = classifier.predict_proba(image, progress=job.label(f"forest, {text}"))

@@ -60,6 +60,7 @@ class PretrainSettings:
     name: str
     description: str
     attribution: Attribution
+    tags: tuple[str, ...] = ()  #: what it is for, in the zoo's words, e.g. nuclei
     source: SourceSettings = field(default_factory=SourceSettings)
     forests: SourceForestSettings = field(default_factory=SourceForestSettings)
     enhancer: EnhancerSettings = field(default_factory=EnhancerSettings)
@@ -74,7 +75,7 @@ class PretrainResult:
     card: Path  #: folder with README.md, evaluation.json and cover.png
     training: TrainingResult
     comparisons: tuple[Comparison, ...]
-    seconds: dict[str, float]  #: wall time of each stage, of this run
+    seconds: dict[str, float]  #: wall time of each stage, over all runs in this folder
 
 
 def pretrain(
@@ -98,7 +99,7 @@ def pretrain(
         DownloadError: if a dataset cannot be had.
         ConfigError: if the folder holds another training.
     """
-    clock = Clock()
+    clock = Clock(output / "seconds.json")
     with clock.stage("source forests"):
         training_images, validation_images = _source_images(settings, data_dir)
         forests = _grow(settings, training_images, output / "forests", progress="source forests" if progress else None)
@@ -236,7 +237,7 @@ def _package(
         attribution=settings.attribution,
         kind="enhancer",
         contract=enhancer.contract,
-        tags=("nuclei", "fluorescence-light-microscopy"),
+        tags=settings.tags,
         config={"provenance": {key: run[key] for key in ("options", "inputs", "seed", "versions")}},
     )
     known = [describe_dataset(name) for name in settings.source.datasets]

@@ -1,5 +1,6 @@
 """What a run was: every option, version, seed and input hash, in ``run.json``."""
 
+import json
 import os
 import platform
 import time
@@ -13,6 +14,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from s2d_zoo._version import __version__
+from s2d_zoo.data.atomic import write_json
 
 FORMAT: Final = "s2d-zoo/run"
 FORMAT_VERSION: Final = 1
@@ -64,10 +66,15 @@ def to_plain(value: Any) -> Any:  # noqa: ANN401 - anything in, JSON out
 
 
 class Clock:
-    """Wall time of each stage, in seconds."""
+    """Wall time of each stage, in seconds.
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    Args:
+        path: where times are kept, so that a resumed run goes on counting; nowhere when ``None``.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self.seconds: dict[str, float] = json.loads(path.read_text()) if path and path.exists() else {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -76,4 +83,6 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[name] = round(time.perf_counter() - start, 2)
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 2)
+            if self._path:
+                write_json(self._path, self.seconds)

@@ -132,7 +132,8 @@ class PixelClassifier:
         """A fitted classifier from its parts, e.g. out of a file.
 
         Raises:
-            ConfigError: if the contract does not say which features the forest takes, or names other classes.
+            ConfigError: if the contract does not say which features the forest takes, or names other classes or
+                other features.
         """
         if contract.features is None or len(contract.classes) != forest.n_classes:
             msg = f"The contract must name features and {forest.n_classes} classes, got {contract}."
@@ -143,6 +144,11 @@ class PixelClassifier:
             min_samples_leaf=contract.forest.min_samples_leaf,
         )
         selection = FeatureSelection.from_contract(contract.features)
+        ndim = 2 if selection.compute_in_2d else contract.ndim
+        n_features = len(selection.names(ndim=ndim, channels=contract.raw_channels or 1))
+        if contract.raw_channels is not None and n_features != forest.n_features:
+            msg = f"The contract names {n_features} features, but the forest takes {forest.n_features}."
+            raise ConfigError(msg)
         classifier = cls(selection=selection, settings=settings, classes=contract.classes, random_state=random_state)
         return classifier._set(forest, contract)
 
@@ -180,7 +186,7 @@ class PixelClassifier:
 
         Raises:
             UserInputError: before `fit`, for NaN in the image, or an image too small for the largest scale.
-            AxesError: if the number of channels differs.
+            AxesError: if the number of channels differs, or of dimensions where the filters run in 3D.
         """
         contract = self.contract
         image = as_image(image)
@@ -190,15 +196,27 @@ class PixelClassifier:
                 f"{image.sizes[CHANNEL]}. Give the same channels in the same order."
             )
             raise AxesError(msg)
+        if not self.selection.compute_in_2d and len(space_dims(image)) != contract.ndim:
+            msg = (
+                f"The classifier was fitted on {contract.ndim}D images; this one has axes {image.dims}. "
+                "Give the same axes, or fit with --compute-in-2d."
+            )
+            raise AxesError(msg)
         check_finite(image, "image")
         halo = self.selection.support
         depth = {} if self.selection.compute_in_2d else {"z": halo}
         return map_blocks(
-            lambda block: self.predict_features(self.selection.compute(block)),
+            self._predict_block,
             image,
             blocking=Blocking(halo={"y": halo, "x": halo, **depth}),
             progress=progress,
         )
+
+    def _predict_block(self, block: xr.DataArray) -> xr.DataArray:
+        probabilities = self.predict_features(self.selection.compute(block))
+        # a block may be a single slice of a volume, whose z the features have not kept
+        lost = [dim for dim in space_dims(block) if dim not in probabilities.dims]
+        return probabilities.expand_dims(lost, axis=1) if lost else probabilities
 
     def predict_features(self, features: xr.DataArray) -> xr.DataArray:
         """Class probabilities (channel (z) y x, float32) of features (feature (z) y x, float32).

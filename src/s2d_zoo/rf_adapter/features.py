@@ -78,8 +78,9 @@ class FeatureSelection:
             raise ConfigError(msg)
         for name, values in ordered.items():
             smallest = min(SCALES) if name == "GaussianSmoothing" else _SMALLEST_DERIVATIVE_SCALE
-            if values[0] < smallest:
-                msg = f"{name} is defined from scale {smallest} px upwards, got {values[0]:g}. Leave that scale out."
+            wrong = [scale for scale in values if not smallest <= scale < np.inf]
+            if wrong:
+                msg = f"{name} is defined from scale {smallest} px upwards, got {wrong[0]:g}. Leave that scale out."
                 raise ConfigError(msg)
         object.__setattr__(self, "scales", ordered)
         object.__setattr__(self, "compute_in_2d", compute_in_2d)
@@ -234,14 +235,16 @@ _FUNCTIONS: Final[Mapping[FilterName, Callable[[Float32Array, float], Float32Arr
 
 def _check_size(image: xr.DataArray, dims: tuple[str, ...], selection: FeatureSelection) -> None:
     """Mirroring a border needs more pixels than the kernel reaches; ilastik has the same rule."""
-    largest = max(scale for scales in selection.scales.values() for scale in scales)
-    needed = _radius(_presmoothing_sigma(largest), _PRESMOOTHING_WINDOW) + 1
+    scales = {scale for scales in selection.scales.values() for scale in scales}
+    # just above 1 px the kernels are smaller than at 1 px
+    reach, widest = max((_radius(_presmoothing_sigma(scale), _PRESMOOTHING_WINDOW), scale) for scale in scales)
+    needed = reach + 1
     filtered = dims if not selection.compute_in_2d else dims[-2:]
     for dim in filtered:
         if image.sizes[dim] < needed:
-            hint = " or choose --compute-in-2d" if dim == "z" else ""
+            hint = ", or filter slice by slice (compute_in_2d=True)" if dim == "z" else ""
             msg = (
-                f"Scale {largest:g} px needs at least {needed} px along {dim}; the image has {image.sizes[dim]}. "
+                f"Scale {widest:g} px needs at least {needed} px along {dim}; the image has {image.sizes[dim]}. "
                 f"Leave out the largest scales{hint}."
             )
             raise UserInputError(msg)

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from s2d_zoo.errors import SavedFileError
+from s2d_zoo.errors import SavedFileError, UserInputError
 
 #: rows handed to one thread at a time: large enough to amortise the call, small enough to bound memory
 _CHUNK_ROWS: Final = 65536
@@ -49,7 +49,10 @@ class FlatForest:
         nodes = self.probabilities.shape[0] if self.probabilities.ndim == 2 else -1
         per_node = (self.feature, self.threshold, self.left, self.right)
         problem = None
-        if any(array.shape != (nodes,) for array in per_node):
+        whole = (self.roots, self.feature, self.left, self.right)
+        if any(not np.issubdtype(array.dtype, np.integer) for array in whole):
+            problem = f"node numbers of types {[str(array.dtype) for array in whole]} instead of integers"
+        elif any(array.shape != (nodes,) for array in per_node):
             problem = f"node arrays of shapes {[array.shape for array in per_node]} for {nodes} nodes"
         elif len(self.roots) < 2 or self.roots[0] != 0 or self.roots[-1] != nodes or np.any(np.diff(self.roots) < 1):
             problem = "roots that do not divide the nodes into trees"
@@ -57,18 +60,21 @@ class FlatForest:
             problem = f"a test on a column outside of 0…{self.n_features - 1}"
         elif not self._children_follow():
             problem = "a child that does not come after its parent in the same tree"
+        elif not np.all((self.probabilities >= 0) & (self.probabilities <= 1)) or np.any(np.isnan(self.threshold)):
+            problem = "probabilities outside of [0, 1], or thresholds that are NaN"
         if problem:
             msg = f"Not a forest: found {problem}. The file is damaged; fit the classifier again."
             raise SavedFileError(msg)
 
     def _children_follow(self) -> bool:
-        """Children come after their parent, so that every walk ends."""
+        """Children come after their parent, and leaves have none, so that every walk ends."""
         sizes = np.diff(self.roots)
         position = np.arange(len(self.feature)) - np.repeat(self.roots[:-1], sizes)
         size = np.repeat(sizes, sizes)
         inner = self.feature != _LEAF
         return all(
             bool(np.all((child[inner] > position[inner]) & (child[inner] < size[inner])))
+            and bool(np.all(child[~inner] == _LEAF))  # sklearn tells a leaf by its children
             for child in (self.left, self.right)
         )
 
@@ -139,6 +145,7 @@ class ForestPredictor:
 
     def __init__(self, forest: FlatForest) -> None:
         self._n_classes = forest.n_classes
+        self._n_features = forest.n_features
         self._trees = [
             _compile(forest, start, stop) for start, stop in zip(forest.roots, forest.roots[1:], strict=False)
         ]
@@ -154,7 +161,13 @@ class ForestPredictor:
 
         Returns:
             (n, classes) float32 in [0, 1], rows summing to 1.
+
+        Raises:
+            UserInputError: if the rows have other columns than the forest takes.
         """
+        if rows.shape[1:] != (self._n_features,):  # sklearn's compiled trees do not look: they would read elsewhere
+            msg = f"This forest takes rows of {self._n_features} features, found an array of shape {rows.shape}."
+            raise UserInputError(msg)
         result = np.empty((len(rows), self._n_classes), dtype=np.float32)
 
         def predict_chunk(start: int) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -59,7 +58,7 @@ def load_classifier(path: Path | str) -> PixelClassifier:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get("s2d_zoo", "{}"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, TypeError, SafetensorError, json.JSONDecodeError) as error:
         msg = f"Cannot read a classifier from {path}: {error}. Expected a file written by s2d-zoo classify."
         raise SavedFileError(msg) from error
     _check_header(header, path)
@@ -67,14 +66,15 @@ def load_classifier(path: Path | str) -> PixelClassifier:
         forest = FlatForest.from_arrays(arrays, n_features=int(header["n_features"]))
         contract = RFContract.model_validate(header["contract"])
         return PixelClassifier.from_forest(forest, contract, random_state=int(header["random_state"]))
-    except (KeyError, ValueError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, SavedFileError) as error:
         msg = f"The classifier in {path} is damaged: {error}. Fit it again with s2d-zoo classify."
         raise SavedFileError(msg) from error
 
 
-def _check_header(header: dict[str, Any], path: Path) -> None:
-    if header.get("format") != FORMAT:
-        msg = f"{path} is not a classifier: expected format {FORMAT!r}, found {header.get('format')!r}."
+def _check_header(header: Any, path: Path) -> None:  # noqa: ANN401 - whatever JSON can hold
+    found = header.get("format") if isinstance(header, dict) else None
+    if found != FORMAT:
+        msg = f"{path} is not a classifier: expected format {FORMAT!r}, found {found!r}."
         raise SavedFileError(msg)
     version = header.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:

@@ -92,7 +92,7 @@ class SourceForests:
         selection: features; all of ilastik's when ``None``.
 
     Raises:
-        UserInputError: if no image has both foreground and background.
+        UserInputError: if no image has both foreground and background, or they differ in channels.
         ConfigError: if the folder was made from other images or settings.
     """
 
@@ -110,6 +110,10 @@ class SourceForests:
         self.images = tuple(image for image in images if 0 < np.count_nonzero(image.labels) < image.labels.size)
         if not self.images:
             msg = f"None of the {len(images)} source images has both foreground and background labels."
+            raise UserInputError(msg)
+        channels = sorted({image.image.sizes[CHANNEL] for image in self.images})
+        if len(channels) > 1:
+            msg = f"All source images must have the same channels, found images with {channels}."
             raise UserInputError(msg)
         self._signatures = np.stack([_signature(image) for image in self.images])
         #: SHA-256 over names, images and labels
