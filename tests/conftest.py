@@ -14,9 +14,14 @@ from bioimageio.spec.utils import read_yaml, write_yaml
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import ClassContract, ForestContract, RFContract
+from s2d_zoo.data.simulated_scribbles import simulate_scribbles
+from s2d_zoo.data.synthetic import NucleiSimulation, simulate_nuclei
+from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.export.description import Attribution, Author, ModelDetails
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.export.package import write_package
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
+from s2d_zoo.rf_adapter.features import FeatureSelection
 
 
 @pytest.fixture(scope="session")
@@ -108,3 +113,24 @@ def zipped(tmp_path):
 
     yield make
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def nuclei():
+    """A small simulated image (channel y x, uint16) and its instances (y x). Not to be changed."""
+    return simulate_nuclei(NucleiSimulation(size=96, n_nuclei=6, diameter=22, photons=40), seed=1)
+
+
+@pytest.fixture(scope="session")
+def scribbles(nuclei):
+    """Strokes on `nuclei`: 1 = background, 2 = foreground."""
+    return simulate_scribbles(binary_classes(nuclei[1]), n_strokes=4, seed=2)
+
+
+@pytest.fixture(scope="session")
+def classifier(nuclei, scribbles):
+    """Fitted on `nuclei` and `scribbles`: few trees, few features."""
+    selection = FeatureSelection({"GaussianSmoothing": (0.7, 1.6), "HessianOfGaussianEigenvalues": (1.0,)})
+    return PixelClassifier(selection=selection, settings=ForestSettings(n_estimators=8), random_state=3).fit(
+        nuclei[0], scribbles
+    )

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Ten
 
 _VALIDATION_LOSS: Final = "validation_loss"
 _LAST: Final = "last"
+_DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 #: keeps Dice defined where a channel is empty
 _SMOOTH: Final = 1.0
 
@@ -37,7 +37,7 @@ class TrainingSettings:
     """How long and how fast to train.
 
     Raises:
-        ConfigError: if a number is not positive.
+        ConfigError: if a number is not positive, or the device is unknown.
     """
 
     steps: int = 2000
@@ -51,8 +51,14 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         positive = (self.steps, self.batch_size, self.learning_rate, self.steps_per_epoch, self.patience)
-        if min(positive) <= 0 or not 0 <= self.ema_decay < 1:
-            msg = f"Steps, sizes, rates and patience must be positive and ema_decay in [0, 1), got {self}."
+        if not all(value > 0 for value in positive) or not 0 <= self.ema_decay < 1 or self.seed < 0:
+            msg = (
+                "Steps, sizes, rates and patience must be positive, ema_decay in [0, 1) and the seed not negative, "
+                f"got {self}."
+            )
+            raise ConfigError(msg)
+        if self.device not in _DEVICES:
+            msg = f"The device must be one of {', '.join(_DEVICES)}, got {self.device!r}."
             raise ConfigError(msg)
 
 
@@ -83,6 +89,25 @@ def weighted_bce_and_dice(logits: torch.Tensor, target: torch.Tensor, weight: to
     return cross_entropy / weight.sum().clamp_min(1.0) + (1 - dice).mean()
 
 
+def check_network_size(features: int, depth: int, *, patch: int) -> None:
+    """Refuse a network that cannot be built, or cannot take its patches.
+
+    Args:
+        features: channels of the first level.
+        depth: how often a patch is halved.
+        patch: px, side of the patches.
+
+    Raises:
+        ConfigError: saying what must hold.
+    """
+    if min(features, depth, patch) < 1 or patch % 2**depth:
+        msg = (
+            f"A network needs at least 1 channel and 1 level, and patches of a multiple of 2**depth px; got {features} "
+            f"channels, depth {depth} and patches of {patch} px."
+        )
+        raise ConfigError(msg)
+
+
 def train(
     model: UNet,
     patches: Dataset[Sample],
@@ -107,11 +132,12 @@ def train(
 
     Raises:
         ConfigError: if the folder holds checkpoints of a training with other settings.
+        KeyboardInterrupt: when it is interrupted; the epochs that were finished are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _check_same_training(folder, model, settings)
-    epochs = max(1, round(settings.steps / settings.steps_per_epoch))
-    task = _Task(model, patches, validation, loss, settings, total_steps=epochs * settings.steps_per_epoch)
+    epochs = math.ceil(settings.steps / settings.steps_per_epoch)
+    task = _Task(model, patches, validation, loss, settings)
     checkpoint = ModelCheckpoint(
         dirpath=folder,
         filename="best",
@@ -125,9 +151,9 @@ def train(
     if validation is not None:
         callbacks.append(EarlyStopping(_VALIDATION_LOSS, patience=settings.patience))
     if progress:
-        callbacks.append(_Progress(progress, total=epochs * settings.steps_per_epoch))
+        callbacks.append(_Progress(progress, total=settings.steps))
     last = folder / f"{_LAST}.ckpt"
-    with _quiet_lightning():
+    with _quiet_lightning(), _interruptible():
         trainer = lightning.Trainer(
             max_epochs=epochs,
             accelerator="gpu" if settings.device == "cuda" else settings.device,
@@ -142,16 +168,10 @@ def train(
         )
         trainer.fit(task, ckpt_path=last if last.exists() else None, weights_only=True if last.exists() else None)
     best = checkpoint.best_model_score
-    if validation is not None:
-        _load_best(task, Path(checkpoint.best_model_path))
+    _load_weights(task, last if validation is None else Path(checkpoint.best_model_path))
     return TrainingResult(
         model=model.cpu().eval(), steps=trainer.global_step, validation_loss=None if best is None else float(best)
     )
-
-
-def forget(folder: Path) -> None:
-    """Remove the checkpoints of a training that is over."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Task(lightning.LightningModule):
@@ -164,8 +184,6 @@ class _Task(lightning.LightningModule):
         validation: Dataset[Sample] | None,
         loss: Loss,
         settings: TrainingSettings,
-        *,
-        total_steps: int,
     ) -> None:
         super().__init__()
         self.network = network
@@ -173,7 +191,6 @@ class _Task(lightning.LightningModule):
         self._validation = validation
         self._loss = loss
         self._settings = settings
-        self._total_steps = total_steps
 
     def training_step(self, batch: Mapping[str, torch.Tensor], _batch_index: int) -> torch.Tensor:
         return self._loss(self.network.logits(batch[IMAGE]), batch[TARGET], batch[WEIGHT])
@@ -189,15 +206,17 @@ class _Task(lightning.LightningModule):
 
     def _rate(self, step: int) -> float:
         """Share of the learning rate: up over the first tenth, then down along a cosine."""
-        rise = max(1, self._total_steps // 10)
+        total = self._settings.steps
+        rise = max(1, total // 10)
         if step < rise:
             return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, self._total_steps - rise)))
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
 
     def train_dataloader(self) -> DataLoader[Sample]:
         count = self._settings.steps_per_epoch * self._settings.batch_size
         first = self.current_epoch * count
-        return DataLoader(Subset(self._patches, range(first, first + count)), batch_size=self._settings.batch_size)
+        end = min(first + count, self._settings.steps * self._settings.batch_size)
+        return DataLoader(Subset(self._patches, range(first, end)), batch_size=self._settings.batch_size)
 
     def val_dataloader(self) -> DataLoader[Sample] | list[Any]:
         if self._validation is None:
@@ -226,7 +245,8 @@ class _Progress(Callback):
         self._bar.close()
 
 
-def _load_best(task: _Task, path: Path) -> None:
+def _load_weights(task: _Task, path: Path) -> None:
+    # from the file, because a training that had ended before is not run again, and leaves the weights without EMA
     state = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
     task.load_state_dict(state)
 
@@ -247,6 +267,17 @@ def _check_same_training(folder: Path, model: UNet, settings: TrainingSettings) 
             )
             raise ConfigError(msg)
     write_json(path, described)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lightning turns an interrupt into the end of the whole program; here it stays what it is."""
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
 
 
 @contextmanager

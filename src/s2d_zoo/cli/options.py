@@ -14,7 +14,11 @@ authors = click.option(
     help="Author of the model, once for each; affiliation, ORCID iD and @github-user may follow the name.",
 )
 license_ = click.option("--license", "license_", metavar="SPDX", help="Licence of the model, e.g. CC-BY-4.0.")
-seed = click.option("--seed", default=0, show_default=True, help="Same seed, same files: same results, bit by bit.")
+#: what numpy, torch and scikit-learn all take, with room for the seeds that are counted on from it
+_SEEDS = click.IntRange(0, 2**31 - 1)
+seed = click.option(
+    "--seed", default=0, show_default=True, type=_SEEDS, help="Same seed, same files: same results, bit by bit."
+)
 foreground = click.option(
     "--foreground", default=2, show_default=True, metavar="LABEL", help="Label of the objects in the strokes."
 )

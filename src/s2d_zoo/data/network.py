@@ -39,7 +39,7 @@ def apply_network(model: UNet, image: xr.DataArray, *, progress: str | None = No
     """Apply a network block by block; borders are mirrored, edge included, as consumers of packages do.
 
     Args:
-        model: 2D network in eval mode.
+        model: 2D network; it is used in eval mode, and left in the mode that it is in.
         image: channel y x, any number type; values as the network takes them.
         progress: label of a progress bar on stderr.
 
@@ -58,18 +58,24 @@ def apply_network(model: UNet, image: xr.DataArray, *, progress: str | None = No
         msg = f"This network takes {channels} channels, the image has {image.sizes[CHANNEL]}."
         raise AxesError(msg)
     device = next(model.parameters()).device
+    names = list(OUTPUT_CHANNELS) if network_kwargs(model)["out_channels"] == len(OUTPUT_CHANNELS) else None
 
     @torch.inference_mode()
     def run(block: xr.DataArray) -> xr.DataArray:
         values = torch.as_tensor(block.values.astype("float32", copy=True), device=device)
         output = model(values[None])[0].cpu().numpy()
-        return xr.DataArray(output, dims=(CHANNEL, "y", "x"), coords={CHANNEL: list(OUTPUT_CHANNELS)})
+        return xr.DataArray(output, dims=(CHANNEL, "y", "x"), coords={CHANNEL: names} if names else None)
 
     halo = halo_of(model)
     blocking = Blocking(
         halo={"y": halo, "x": halo}, align=model.step, border="symmetric", block={"y": _BLOCK, "x": _BLOCK}
     )
-    return map_blocks(run, image, blocking=blocking, progress=progress)
+    was_training = model.training
+    model.eval()
+    try:
+        return map_blocks(run, image, blocking=blocking, progress=progress)
+    finally:
+        model.train(was_training)
 
 
 def network_kwargs(model: UNet) -> dict[str, Any]:
@@ -87,7 +93,11 @@ def network_kwargs(model: UNet) -> dict[str, Any]:
 
 
 def save_network(model: UNet, path: Path) -> Path:
-    """Write a network to a ``.safetensors`` file; equal networks give equal bytes."""
+    """Write a network to a ``.safetensors`` file; equal networks give equal bytes.
+
+    Raises:
+        SavedFileError, OSError: if it cannot be written; a file that is there stays as it is.
+    """
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -95,8 +105,13 @@ def save_network(model: UNet, path: Path) -> Path:
         "s2d_zoo_version": __version__,
     }
     tensors = {name: values.detach().cpu().contiguous() for name, values in model.state_dict().items()}
-    with atomic_write(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={"s2d_zoo": json.dumps(header, sort_keys=True)})
+    metadata = {"s2d_zoo": json.dumps(header, sort_keys=True)}
+    try:
+        with atomic_write(path) as temporary:
+            safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+    except SafetensorError as error:  # also a full disk: it raises no OSError
+        msg = f"Cannot write {path}: {error}. Check the space on the disk and the permissions."
+        raise SavedFileError(msg) from error
     return path
 
 
@@ -158,8 +173,15 @@ def read_packaged_network(rdf: Mapping[str, Any], folder: Path) -> UNet:
         msg = f"The weights {entry['source']} of the package are missing, or not those that its description names."
         raise PackageError(msg)
     try:
-        return _build(kwargs, torch.load(source, weights_only=True, map_location="cpu"))
-    except Exception as error:  # what unpickling a damaged file raises has no common type
+        tensors = torch.load(source, weights_only=True, map_location="cpu")
+    except Exception as error:  # damaged files raise many kinds; torch's own text advises to run their code
+        msg = (
+            f"The weights {entry['source']} of the package cannot be read as tensors, and other content is not loaded."
+        )
+        raise PackageError(msg) from error
+    try:
+        return _build(kwargs, tensors)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         msg = f"The weights {entry['source']} do not fit the architecture of the package: {error}"
         raise PackageError(msg) from error
 

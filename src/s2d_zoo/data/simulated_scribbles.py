@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 from scipy import ndimage
 
+from s2d_zoo.data.scribbles import MAX_CLASSES
 from s2d_zoo.errors import ConfigError, ScribbleError
 
 #: px; a stroke that begins this close to another class is near the border
@@ -57,7 +58,7 @@ def simulate_scribbles(
 
     Raises:
         ConfigError: if n_strokes is below 1, or the share not in [0, 1].
-        ScribbleError: if the labels hold no class.
+        ScribbleError: if the labels hold no class, or are no classes.
     """
     if n_strokes < 1:
         msg = f"At least one stroke per class is needed, got {n_strokes}."
@@ -67,6 +68,9 @@ def simulate_scribbles(
         raise ConfigError(msg)
     brush = brush or Brush()
     labels = [int(label) for label in np.unique(classes.values) if label]
+    if labels and not 0 < labels[0] <= labels[-1] <= MAX_CLASSES:
+        msg = f"Classes must be numbered 1…{MAX_CLASSES}, found {labels[0]} to {labels[-1]}. Are these instances?"
+        raise ScribbleError(msg)
     if not labels:
         msg = "The labels to draw strokes from are 0 (unknown) everywhere."
         raise ScribbleError(msg)

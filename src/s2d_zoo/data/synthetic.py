@@ -54,7 +54,10 @@ class NucleiSimulation:
 
     @classmethod
     def random(cls, *, size: int = 256, seed: int) -> "NucleiSimulation":
-        """Any sample and microscope: nuclei of 14 to 70 px (at most half of the image), sparse to crowded, from hardly any light to plenty."""
+        """Any sample and microscope: nuclei of 14 to 70 px, sparse to crowded, from hardly any light to plenty.
+
+        In small images nuclei measure half of the image at most.
+        """
         generator = np.random.default_rng(seed)
         diameter = min(float(np.exp(generator.uniform(np.log(14), np.log(70)))), size / 2)
         coverage = generator.uniform(0.05, 0.5)
@@ -145,8 +148,8 @@ def _clutter(simulation: NucleiSimulation, generator: np.random.Generator) -> np
     for count, diameters, strengths, blur in kinds:
         layer = np.zeros_like(light)
         for _ in range(count):
-            diameter = simulation.diameter * generator.uniform(*diameters)
-            mask, window = _nucleus(replace(simulation, diameter=max(2.0, diameter)), generator)
+            diameter = max(2.0, simulation.diameter * generator.uniform(*diameters))
+            mask, window = _nucleus(replace(simulation, diameter=min(diameter, simulation.size / 2)), generator)
             layer[window] = np.maximum(layer[window], mask * generator.uniform(*strengths))
         light += ndimage.gaussian_filter(layer, blur)
     return light

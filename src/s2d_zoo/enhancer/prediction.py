@@ -70,14 +70,23 @@ class Enhancer:
             ConfigError: if the factor is absurd.
         """
         self.check(delivered)
-        if not 1 / _LARGEST_FACTOR <= rescale <= _LARGEST_FACTOR:
-            msg = f"The rescaling factor must lie in 1/{_LARGEST_FACTOR:g}…{_LARGEST_FACTOR:g}, got {rescale:g}."
-            raise ConfigError(msg)
+        check_rescale(rescale)
         probabilities = as_image(probabilities, what="probabilities")
         _check_values(probabilities, delivered)
         fed = probabilities.isel({CHANNEL: list(matching_channels(self.contract, delivered))})
         enhanced = apply_network(self.model, _resize(fed, factor=rescale), progress=progress)
         return _resize(enhanced, sizes=fed).assign_attrs(probabilities.attrs)
+
+
+def check_rescale(factor: float) -> None:
+    """Refuse a factor that no image can mean.
+
+    Raises:
+        ConfigError: if it is absurd.
+    """
+    if not 1 / _LARGEST_FACTOR <= factor <= _LARGEST_FACTOR:
+        msg = f"The rescaling factor must lie in 1/{_LARGEST_FACTOR:g}…{_LARGEST_FACTOR:g}, got {factor:g}."
+        raise ConfigError(msg)
 
 
 def _check_values(probabilities: xr.DataArray, delivered: RFContract) -> None:
@@ -87,7 +96,7 @@ def _check_values(probabilities: xr.DataArray, delivered: RFContract) -> None:
             f"{probabilities.sizes[CHANNEL]} channels. Give all channels, in the order of the labels."
         )
         raise ContractMismatchError(msg)
-    low, high = float(probabilities.min()), float(probabilities.max())
+    low, high = float(probabilities.values.min()), float(probabilities.values.max())  # xarray's own leave NaN out
     if not (low >= 0 and high <= 1 + 1e-5):  # also true for NaN
         msg = f"Probabilities must lie in 0…1, found {low:g}…{high:g}. A uint8 export must be divided by 255."
         raise ContractMismatchError(msg)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from s2d_zoo.contract import RFContract
-from s2d_zoo.data.network import read_packaged_network
+from s2d_zoo.data.network import network_kwargs, read_packaged_network
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.errors import ContractMismatchError, PackageError
@@ -29,7 +29,7 @@ def load_enhancer(path: Path) -> Enhancer:
         contract = _read_contract(contents.rdf, path)
         model = read_packaged_network(contents.rdf, contents.folder)
         identifier = str(contents.rdf.get("id", path.stem))
-    if model.head.out_channels != 2 or model.input_offset.numel() not in (1, len(contract.channels)):
+    if model.head.out_channels != 2 or network_kwargs(model)["in_channels"] != len(contract.channels):
         msg = f"{path}: the network does not take the {len(contract.channels)} channels that its RF contract names."
         raise ContractMismatchError(msg)
     return Enhancer(id=identifier, model=model, contract=contract)

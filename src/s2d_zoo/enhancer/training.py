@@ -11,7 +11,7 @@ from torch.utils.data import Subset
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.patches import PatchSettings
 from s2d_zoo.enhancer.dataset import ProbabilityMap, make_patches
-from s2d_zoo.trainer import TrainingResult, TrainingSettings, train
+from s2d_zoo.trainer import TrainingResult, TrainingSettings, check_network_size, train
 from s2d_zoo.types import OUTPUT_CHANNELS
 
 _VALIDATION_PATCHES: Final = 96
@@ -19,12 +19,19 @@ _VALIDATION_PATCHES: Final = 96
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnhancerSettings:
-    """Network and training of an enhancer."""
+    """Network and training of an enhancer.
+
+    Raises:
+        ConfigError: if the network would have no channels or no depth, or patches do not fit its depth.
+    """
 
     features: int = 12  #: channels of the network's first level
     depth: int = 3
     patches: PatchSettings = field(default_factory=PatchSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(steps=3000, ema_decay=0.99))
+
+    def __post_init__(self) -> None:
+        check_network_size(self.features, self.depth, patch=self.patches.size)
 
 
 def train_enhancer(

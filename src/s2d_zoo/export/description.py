@@ -155,7 +155,7 @@ class ModelDetails:
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_words(self)
+        check_words(identifier=self.id, name=self.name, description=self.description)
         _check_kind(self)
         taken = RESERVED_CONFIG_KEYS & set(self.config)
         if taken:
@@ -163,16 +163,21 @@ class ModelDetails:
             raise ConfigError(msg)
 
 
-def _check_words(details: ModelDetails) -> None:
-    if not _NAME.fullmatch(details.name):
-        msg = f"The model name must be 5 to 128 letters, digits, spaces or _+-(), got {details.name!r}."
+def check_words(*, identifier: str, name: str, description: str) -> None:
+    """Refuse an id, a name or a description that bioimage.io does not take.
+
+    Raises:
+        ConfigError: saying what it must look like.
+    """
+    if not _NAME.fullmatch(name):
+        msg = f"The model name must be 5 to 128 letters, digits, spaces or _+-(), got {name!r}."
         raise ConfigError(msg)
-    if not _ID.fullmatch(details.id):
-        msg = f"The model id must be lower-case letters, digits or _-/. and start with a letter, got {details.id!r}."
+    if not _ID.fullmatch(identifier):
+        msg = f"The model id must be lower-case letters, digits or _-/. and start with a letter, got {identifier!r}."
         raise ConfigError(msg)
-    if not 0 < len(details.description) <= _MAX_DESCRIPTION:
+    if not 0 < len(description) <= _MAX_DESCRIPTION:
         msg = (
-            f"The description must have 1 to {_MAX_DESCRIPTION} characters, got {len(details.description)}. "
+            f"The description must have 1 to {_MAX_DESCRIPTION} characters, got {len(description)}. "
             "Longer texts belong into the model card."
         )
         raise ConfigError(msg)

@@ -12,12 +12,13 @@ import xarray as xr
 from monai.transforms import Compose, RandGaussianNoise, RandGaussianSmooth
 
 from s2d_zoo.architectures.unet import UNet
-from s2d_zoo.data.network import apply_network
+from s2d_zoo.data.axes import space_dims
+from s2d_zoo.data.network import apply_network, network_kwargs
 from s2d_zoo.data.patches import IMAGE, PatchDataset, PatchSettings, PatchSource, Sample, without_metadata
 from s2d_zoo.data.scores import score_masks
 from s2d_zoo.errors import AxesError, NotImprovedError, UserInputError
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels
-from s2d_zoo.trainer import TrainingResult, TrainingSettings, train
+from s2d_zoo.trainer import TrainingResult, TrainingSettings, check_network_size, train
 from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 
 #: grey-value percentiles that the network's input normalisation maps to 0 and 1
@@ -28,12 +29,19 @@ _BRIGHTNESS: Final = 1.6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentorSettings:
-    """Network and training of a segmentor."""
+    """Network and training of a segmentor.
+
+    Raises:
+        ConfigError: if the network would have no channels or no depth, or patches do not fit its depth.
+    """
 
     features: int = 8  #: channels of the network's first level
     depth: int = 3
     patches: PatchSettings = field(default_factory=lambda: PatchSettings(zoom=(0.8, 1.25), soft_target=True))
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(steps=600, batch_size=4))
+
+    def __post_init__(self) -> None:
+        check_network_size(self.features, self.depth, patch=self.patches.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +114,9 @@ def train_segmentor(
     Raises:
         NotImprovedError: if the model ends worse than it began.
         UserInputError: if all weights are 0.
+        AxesError: if an image is not 2D, or has other channels than the base model takes.
     """
+    _check_images(base_model, images)
     if not any(bool((one.weights > 0).any()) for one in labels):
         msg = "All pseudo-labels have weight 0: the forests agree nowhere. Paint more strokes, or lower --confidence."
         raise UserInputError(msg)
@@ -145,6 +155,14 @@ def fit_segmentor(
     spread = float(model.input_scale.mean())
     patches = PatchDataset(sources, settings.patches, finish=_VaryRaw(spread), seed=settings.training.seed)
     return train(model, patches, settings.training, folder=folder, progress=progress)
+
+
+def _check_images(base_model: UNet, images: Sequence[xr.DataArray]) -> None:
+    channels = network_kwargs(base_model)["in_channels"]
+    for image in images:
+        if len(space_dims(image)) != 2 or image.sizes[CHANNEL] != channels:
+            msg = f"This network takes 2D images with {channels} channel(s), found an image with {dict(image.sizes)}."
+            raise AxesError(msg)
 
 
 def _stroke_iou(

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Final
 
+import xarray as xr
+
 from s2d_zoo.data.images import write_image
 from s2d_zoo.data.simulated_scribbles import simulate_scribbles
 from s2d_zoo.data.synthetic import NucleiSimulation, simulate_nuclei
@@ -27,21 +29,22 @@ def write_demo_inputs(output: Path, *, size: int, n_strokes: int, seed: int, ove
         overwrite: replace an earlier demo.
 
     Raises:
-        ConfigError: if the folder is not empty.
+        ConfigError: if the folder is not empty, the size too small, or there are no strokes; nothing is written then.
     """
     if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not overwrite)):
         msg = f"The output folder {output} is not empty. Give another one, or --overwrite to replace its results."
         raise ConfigError(msg)
-    folder = output / "inputs"
-    folder.mkdir(parents=True, exist_ok=True)
     simulation = NucleiSimulation.high_noise(size=size)
+    files: dict[str, xr.DataArray] = {}
     for name, offset in _SEEDS.items():
         image, instances = simulate_nuclei(simulation, seed=offset + 10 * seed)
-        write_image(folder / f"{name}.tif", image, overwrite=True)
-        write_image(folder / f"{name}-truth.tif", instances, overwrite=True)
+        files |= {f"{name}.tif": image, f"{name}-truth.tif": instances}
         if name == "train":
-            strokes = simulate_scribbles(binary_classes(instances), n_strokes=n_strokes, seed=seed)
-            write_image(folder / "train-strokes.tif", strokes, overwrite=True)
+            files["train-strokes.tif"] = simulate_scribbles(binary_classes(instances), n_strokes=n_strokes, seed=seed)
+    folder = output / "inputs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values in files.items():
+        write_image(folder / name, values, overwrite=True)
     return AdaptInputs(
         images=(folder / "train.tif",),
         scribbles=(folder / "train-strokes.tif",),

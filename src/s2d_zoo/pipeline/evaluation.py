@@ -12,6 +12,7 @@ from s2d_zoo.data.scores import Score, score_masks
 from s2d_zoo.data.simulated_scribbles import simulate_scribbles
 from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.enhancer.prediction import Enhancer
+from s2d_zoo.errors import UserInputError
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 
 
@@ -58,8 +59,14 @@ def compare_on_images(
         seed: of strokes and forests.
         forest: how to grow the forests.
         progress: label of the progress bar on stderr.
+
+    Raises:
+        UserInputError: if no image is left.
     """
     scored = [image for image in images if 0 < np.count_nonzero(image.labels) < image.labels.size]
+    if not scored:
+        msg = f"None of the {len(images)} images of {name} has both foreground and background: nothing to score."
+        raise UserInputError(msg)
     truth, plain, enhanced = [], [], []
     for number, entry in enumerate(tqdm(scored, desc=progress, disable=progress is None, unit="image")):
         strokes = simulate_scribbles(binary_classes(entry.labels), n_strokes=n_strokes, seed=seed * 1000 + number)

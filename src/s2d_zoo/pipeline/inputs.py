@@ -101,7 +101,7 @@ def read_inputs(inputs: AdaptInputs) -> AdaptData:
 
 def hash_path(path: Path) -> str:
     """SHA-256 of a file, or of all files of a folder in order of name; of ``file.h5:/key``, of the file."""
-    if not path.exists() and ":" in path.name:
+    if not path.exists() and ":" in str(path):
         path = Path(str(path).rsplit(":", maxsplit=1)[0])
     digest = hashlib.sha256()
     members = sorted(member for member in path.rglob("*") if member.is_file()) if path.is_dir() else [path]

@@ -1,25 +1,32 @@
 """One run of `adapt`: what goes in, what was chosen, and the folder that it writes to."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from s2d_zoo.contract import ForestContract, RFContract
 from s2d_zoo.data.atomic import write_json
+from s2d_zoo.data.axes import space_dims
 from s2d_zoo.data.scribbles import StrokeSplit, hold_out_strokes
-from s2d_zoo.enhancer.prediction import Enhancer
+from s2d_zoo.enhancer.prediction import Enhancer, check_rescale
 from s2d_zoo.enhancer.pretrained import load_enhancer
-from s2d_zoo.errors import ConfigError
-from s2d_zoo.export.description import Attribution
+from s2d_zoo.errors import ConfigError, ScribbleError
+from s2d_zoo.export.description import Attribution, check_words
 from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.finetune.pseudo_labels import DEFAULT_CONFIDENCE
 from s2d_zoo.pipeline.inputs import AdaptData, AdaptInputs, hash_path, read_inputs
 from s2d_zoo.pipeline.record import describe_run
-from s2d_zoo.rf_adapter.classifier import ForestSettings, name_classes
+from s2d_zoo.rf_adapter.classifier import ForestSettings, foreground_channels, name_classes
 from s2d_zoo.zoo.collection import find_model
 
 RUN_FILE: Final = "run.json"
+MODEL_DESCRIPTION: Final = (
+    "Segments foreground and boundary in raw images. Trained on pseudo-labels that an enhancer made from "
+    "a Random Forest and a few brush strokes."
+)
 _CHECKPOINTS: Final = "checkpoints"
 
 
@@ -28,7 +35,7 @@ class PseudoLabelSettings:
     """How pseudo-labels are made.
 
     Raises:
-        ConfigError: if there is no forest.
+        ConfigError: if there is no forest, or the confidence is out of range.
     """
 
     n_forests: int = 5  #: fitted on resampled strokes; their agreement weighs the labels
@@ -39,11 +46,18 @@ class PseudoLabelSettings:
         if self.n_forests < 1:
             msg = f"At least one forest is needed for pseudo-labels, got {self.n_forests}."
             raise ConfigError(msg)
+        if not 0.5 <= self.confidence < 1:
+            msg = f"The confidence must lie in [0.5, 1), got {self.confidence}."
+            raise ConfigError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptSettings:
-    """Everything that can be chosen."""
+    """Everything that can be chosen.
+
+    Raises:
+        ConfigError: for a name that bioimage.io does not take, a negative seed, or an absurd factor.
+    """
 
     attribution: Attribution
     model_name: str = "Segmentor adapted with s2d-zoo"
@@ -54,6 +68,17 @@ class AdaptSettings:
     rescale: float | Literal["auto"] = 1.0  #: resize probabilities by this before the enhancer, and back after it
     segmentor: SegmentorSettings = field(default_factory=SegmentorSettings)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_words(identifier=self.model_id, name=self.model_name, description=MODEL_DESCRIPTION)
+        if self.rescale != "auto":
+            check_rescale(self.rescale)
+        _ = self.seeded_segmentor
+
+    @property
+    def model_id(self) -> str:
+        """Id of the segmentor's package, from its name."""
+        return re.sub(r"[^a-z0-9]+", "-", self.model_name.lower()).strip("-")
 
     @property
     def seeded_segmentor(self) -> SegmentorSettings:
@@ -119,7 +144,7 @@ def open_job(
     package = find_model(inputs.enhancer)
     enhancer = load_enhancer(package)
     data = read_inputs(inputs)
-    name_classes(_n_classes(data, settings), foreground=settings.foreground, names=settings.class_names)
+    _check_enhancer(enhancer, package, data, settings)
     hashes = {**inputs.hashes(), f"enhancer {inputs.enhancer}": hash_path(package)}
     run = describe_run("adapt", options={"inputs": inputs, "settings": settings}, hashes=hashes, seed=settings.seed)
     job = Job(
@@ -142,8 +167,27 @@ def open_job(
     return job
 
 
-def _n_classes(data: AdaptData, settings: AdaptSettings) -> int:
-    return max(data.n_classes, len(settings.class_names or ()))
+def _check_enhancer(enhancer: Enhancer, package: Path, data: AdaptData, settings: AdaptSettings) -> None:
+    """Refuse what the first forest would show not to fit, before there is one."""
+    names = settings.class_names
+    classes = name_classes(max(data.n_classes, len(names or ())), foreground=settings.foreground, names=names)
+    if not any(bool((strokes == settings.foreground).any()) for strokes in data.scribbles):
+        msg = f"No stroke has the label of the foreground, {settings.foreground}. Paint it, or say --foreground LABEL."
+        raise ScribbleError(msg)
+    image = data.images[0]
+    expected = RFContract(
+        ndim=3 if len(space_dims(image)) == 3 else 2,
+        classes=classes,
+        channels=foreground_channels(classes),
+        forest=ForestContract(implementation="sklearn", labels="strokes"),
+        pixel_size=image.attrs.get("pixel_size"),
+    )
+    enhancer.check(expected)
+    if settings.rescale == "auto":
+        check_rescale(enhancer.rescale_factor(expected))
+    if package.name == f"{settings.model_id}.zip":
+        msg = f"The segmentor and its enhancer would both be written to {package.name}. Choose another --name."
+        raise ConfigError(msg)
 
 
 def _check_folder(output: Path, existing: str) -> None:

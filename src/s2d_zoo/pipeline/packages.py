@@ -1,6 +1,5 @@
 """The packages of a run: its segmentor, and the enhancer that it used."""
 
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from s2d_zoo.data.scores import Score
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.export.package import write_package
-from s2d_zoo.pipeline.job import Job
+from s2d_zoo.pipeline.job import MODEL_DESCRIPTION, Job
 from s2d_zoo.pipeline.prediction import Prediction
 from s2d_zoo.pipeline.segmentors import Segmentors
 
@@ -28,9 +27,13 @@ def write_packages(
     folder = job.output / "packages"
     folder.mkdir(parents=True, exist_ok=True)
     packages = []
+    network, package = job.output / "segmentor.safetensors", folder / f"{job.settings.model_id}.zip"
     if segmentors.training is not None:
-        save_network(segmentors.training.model, job.output / "segmentor.safetensors")
-        packages.append(_write_segmentor(job, segmentors.training.model, predictions, scores, folder))
+        save_network(segmentors.training.model, network)
+        packages.append(_write_segmentor(job, segmentors.training.model, predictions, scores, package))
+    else:  # those of an earlier run in this folder are not this run's
+        network.unlink(missing_ok=True)
+        package.unlink(missing_ok=True)
     if job.enhancer_package.is_file():
         target = folder / job.enhancer_package.name
         with atomic_write(target) as temporary:
@@ -44,18 +47,14 @@ def _write_segmentor(
     model: UNet,
     predictions: Sequence[Prediction],
     scores: Mapping[str, Mapping[str, Score]],
-    folder: Path,
+    target: Path,
 ) -> Path:
     settings = job.settings
-    identifier = re.sub(r"[^a-z0-9]+", "-", settings.model_name.lower()).strip("-")
     split = job.split
     details = ModelDetails(
-        id=identifier,
+        id=settings.model_id,
         name=settings.model_name,
-        description=(
-            "Segments foreground and boundary in raw images. Trained on pseudo-labels that an enhancer made from "
-            "a Random Forest and a few brush strokes."
-        ),
+        description=MODEL_DESCRIPTION,
         attribution=settings.attribution,
         kind="segmentor",
         config={
@@ -87,4 +86,4 @@ def _write_segmentor(
             f"Segmentor: a U-Net trained on pseudo-labels, weighted by {settings.pseudo_labels.n_forests} forests",
         ),
     )
-    return write_package(model, details, job.data.images[0], folder / f"{identifier}.zip", facts=facts, overwrite=True)
+    return write_package(model, details, job.data.images[0], target, facts=facts, overwrite=True)

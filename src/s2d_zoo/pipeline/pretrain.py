@@ -16,7 +16,7 @@ from s2d_zoo.enhancer.dataset import ProbabilityMap
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.enhancer.training import EnhancerSettings, train_enhancer
 from s2d_zoo.errors import ConfigError
-from s2d_zoo.export.description import Attribution, ModelDetails
+from s2d_zoo.export.description import Attribution, ModelDetails, check_words
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.export.package import write_package
 from s2d_zoo.pipeline.evaluation import Comparison, compare_on_images
@@ -54,7 +54,11 @@ class SourceSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainSettings:
-    """Everything that can be chosen."""
+    """Everything that can be chosen.
+
+    Raises:
+        ConfigError: for an id, a name or a description that bioimage.io does not take.
+    """
 
     id: str
     name: str
@@ -65,6 +69,9 @@ class PretrainSettings:
     forests: SourceForestSettings = field(default_factory=SourceForestSettings)
     enhancer: EnhancerSettings = field(default_factory=EnhancerSettings)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_words(identifier=self.id, name=self.name, description=self.description)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

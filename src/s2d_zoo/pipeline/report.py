@@ -12,9 +12,11 @@ import numpy as np
 import xarray as xr
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
+from scipy import ndimage
 
 from s2d_zoo._version import __version__
 from s2d_zoo.data.atomic import atomic_write, write_json
+from s2d_zoo.data.scores import score_masks
 from s2d_zoo.pipeline.adapt import AdaptResult
 from s2d_zoo.pipeline.prediction import Prediction
 from s2d_zoo.types import CHANNEL
@@ -24,6 +26,8 @@ FORMAT: Final = "s2d-zoo/report"
 FORMAT_VERSION: Final = 1
 #: px; larger images are shown smaller
 _SHOWN: Final = 700
+#: strokes are drawn at least this part of an image wide, or nobody sees them
+_VISIBLE: Final = 120
 _PANEL_INCHES: Final = 3.2
 _COLUMNS: Final = 4
 #: colours of the classes in the stroke panel, from the second on for the foreground
@@ -44,11 +48,11 @@ def write_report(result: AdaptResult) -> Path:
     page = environment.from_string(template).render(
         facts=facts,
         images=[
-            {"name": path.name, "picture": _as_data(draw_training_image(result, index))}
+            {"name": path.name, "picture": _as_data(_draw_training_image(result, index))}
             for index, path in enumerate(result.job.inputs.images)
         ],
         test_images=[
-            {"name": path.name, "picture": _as_data(draw_test_image(result, index))}
+            {"name": path.name, "picture": _as_data(_draw_test_image(result, index))}
             for index, path in enumerate(result.job.inputs.test_images)
         ],
     )
@@ -74,6 +78,7 @@ def summarise(result: AdaptResult) -> dict[str, Any]:
         "forests": job.settings.pseudo_labels.n_forests,
         "held_out_iou": {
             "start": None if training is None else training.start_iou,
+            "pseudo_labels": _pseudo_label_iou(result),
             "segmentor": None if training is None else training.end_iou,
         },
         "problem": result.segmentors.problem,
@@ -106,46 +111,60 @@ def summarise(result: AdaptResult) -> dict[str, Any]:
     }
 
 
-def draw_training_image(result: AdaptResult, index: int) -> Figure:
-    """All stages on one image with strokes."""
-    data = result.job.data
-    prediction = result.predictions[index]
-    panels = _first_panels(data.images[index], data.scribbles[index], prediction)
-    if prediction.labels is not None:
-        panels["pseudo-labels"] = (prediction.labels.labels.values[0], "gray")
-        panels["pseudo-label weights"] = (prediction.labels.weights.values, "viridis")
-    panels |= _last_panels(prediction, data.ground_truth[index] if data.ground_truth else None)
-    return _draw(panels)
+def _pseudo_label_iou(result: AdaptResult) -> float | None:
+    """IoU, on the held-out strokes, of the labels that the segmentor learnt from."""
+    predicted, actual = [], []
+    for prediction, strokes in zip(result.predictions, result.job.split.held_out, strict=True):
+        painted = strokes.values > 0
+        if prediction.labels is not None and painted.any():
+            predicted.append(prediction.labels.labels.values[0][painted] >= 0.5)
+            actual.append(strokes.values[painted] == result.job.settings.foreground)
+    return score_masks(predicted, actual).iou if predicted else None
 
 
-def draw_test_image(result: AdaptResult, index: int) -> Figure:
-    """Forest, enhancer and segmentor on an image without strokes."""
-    data = result.job.data
-    prediction = result.test_predictions[index]
-    panels = _first_panels(data.test_images[index], None, prediction)
-    panels |= _last_panels(prediction, data.test_ground_truth[index] if data.test_ground_truth else None)
-    return _draw(panels)
+def draw_stages(
+    image: xr.DataArray,
+    prediction: Prediction,
+    *,
+    scribbles: xr.DataArray | None = None,
+    truth: xr.DataArray | None = None,
+) -> Figure:
+    """All stages on one image, side by side.
 
-
-def _first_panels(image: xr.DataArray, scribbles: xr.DataArray | None, prediction: Prediction) -> dict[str, Any]:
+    Args:
+        image: channel y x.
+        prediction: what each stage says of it; stages that were not run are left out.
+        scribbles: y x, 0 = unlabelled.
+        truth: y x, integers, 0 = background.
+    """
     raw = _as_grey(image)
-    panels: dict[str, Any] = {"raw": (raw, "gray")}
+    panels: dict[str, tuple[np.ndarray[Any, Any], str | None]] = {"raw": (raw, "gray")}
     if scribbles is not None:
         panels["strokes"] = (_with_strokes(raw, scribbles.values), None)
     panels["Random Forest"] = (prediction.foreground.values, "gray")
     panels["enhanced"] = (prediction.enhanced.values[0], "gray")
-    return panels
-
-
-def _last_panels(prediction: Prediction, truth: xr.DataArray | None) -> dict[str, Any]:
-    panels: dict[str, Any] = {}
+    if prediction.labels is not None:
+        panels["pseudo-labels"] = (prediction.labels.labels.values[0], "gray")
+        panels["pseudo-label weights"] = (prediction.labels.weights.values, "viridis")
     if prediction.segmentation is not None:
         panels["segmentor"] = (prediction.segmentation.values[0], "gray")
     if prediction.strokes_only is not None:
         panels["segmentor, strokes only"] = (prediction.strokes_only.values[0], "gray")
     if truth is not None:
         panels["ground truth"] = ((truth.values > 0).astype(np.float32), "gray")
-    return panels
+    return _draw(panels)
+
+
+def _draw_training_image(result: AdaptResult, index: int) -> Figure:
+    data = result.job.data
+    truth = data.ground_truth[index] if data.ground_truth else None
+    return draw_stages(data.images[index], result.predictions[index], scribbles=data.scribbles[index], truth=truth)
+
+
+def _draw_test_image(result: AdaptResult, index: int) -> Figure:
+    data = result.job.data
+    truth = data.test_ground_truth[index] if data.test_ground_truth else None
+    return draw_stages(data.test_images[index], result.test_predictions[index], truth=truth)
 
 
 def _as_grey(image: xr.DataArray) -> np.ndarray[Any, Any]:
@@ -159,6 +178,7 @@ def _as_grey(image: xr.DataArray) -> np.ndarray[Any, Any]:
 def _with_strokes(raw: np.ndarray[Any, Any], scribbles: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     colours = mpl.colormaps[_STROKE_COLOURS]
     shown = np.repeat(raw[..., np.newaxis], 3, axis=2) * 0.7
+    scribbles = ndimage.maximum_filter(scribbles, size=max(1, max(raw.shape) // _VISIBLE))
     for label in np.unique(scribbles[scribbles > 0]):
         shown[scribbles == label] = colours((int(label) - 1) % colours.N)[:3]
     return shown

@@ -256,6 +256,9 @@ def name_classes(
     if names is not None and len(names) != n_classes:
         msg = f"There are {n_classes} classes, but {len(names)} names: {', '.join(names)}."
         raise ConfigError(msg)
+    if names is not None and not all(names):
+        msg = f"Every class needs a name, got {list(names)}."
+        raise ConfigError(msg)
     background = 1 if foreground != 1 else 2
     roles: dict[int, Role] = {foreground: "foreground", background: "background"}
     return tuple(

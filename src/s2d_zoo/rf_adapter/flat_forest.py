@@ -16,6 +16,8 @@ from s2d_zoo.errors import SavedFileError, UserInputError
 #: rows handed to one thread at a time: large enough to amortise the call, small enough to bound memory
 _CHUNK_ROWS: Final = 65536
 _LEAF: Final = -1
+#: shares that were normalised may exceed 1 by this much
+_ROUNDING: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +56,19 @@ class FlatForest:
             problem = f"node numbers of types {[str(array.dtype) for array in whole]} instead of integers"
         elif any(array.shape != (nodes,) for array in per_node):
             problem = f"node arrays of shapes {[array.shape for array in per_node]} for {nodes} nodes"
-        elif len(self.roots) < 2 or self.roots[0] != 0 or self.roots[-1] != nodes or np.any(np.diff(self.roots) < 1):
+        elif (
+            self.roots.ndim != 1
+            or len(self.roots) < 2
+            or self.roots[0] != 0
+            or self.roots[-1] != nodes
+            or np.any(np.diff(self.roots) < 1)
+        ):
             problem = "roots that do not divide the nodes into trees"
         elif np.any(self.feature >= self.n_features) or np.any(self.feature < _LEAF):
             problem = f"a test on a column outside of 0…{self.n_features - 1}"
         elif not self._children_follow():
             problem = "a child that does not come after its parent in the same tree"
-        elif not np.all((self.probabilities >= 0) & (self.probabilities <= 1)) or np.any(np.isnan(self.threshold)):
+        elif not np.all(np.abs(self.probabilities - 0.5) <= 0.5 + _ROUNDING) or np.any(np.isnan(self.threshold)):
             problem = "probabilities outside of [0, 1], or thresholds that are NaN"
         if problem:
             msg = f"Not a forest: found {problem}. The file is damaged; fit the classifier again."

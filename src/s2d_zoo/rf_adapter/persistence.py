@@ -29,6 +29,7 @@ def save_classifier(classifier: PixelClassifier, path: Path | str) -> Path:
 
     Raises:
         UserInputError: if it is not fitted.
+        SavedFileError, OSError: if it cannot be written; a file that is there stays as it is.
     """
     path = Path(path)
     header = {
@@ -40,9 +41,13 @@ def save_classifier(classifier: PixelClassifier, path: Path | str) -> Path:
         "s2d_zoo_version": __version__,
     }
     arrays = {name: np.ascontiguousarray(values) for name, values in classifier.forest.to_arrays().items()}
-    with atomic_write(path) as temporary:
-        # one string, because safetensors writes several in no fixed order
-        save_file(arrays, temporary, metadata={"s2d_zoo": json.dumps(header, sort_keys=True)})
+    metadata = {"s2d_zoo": json.dumps(header, sort_keys=True)}  # one string: several are written in no fixed order
+    try:
+        with atomic_write(path) as temporary:
+            save_file(arrays, temporary, metadata=metadata)
+    except SafetensorError as error:  # also a full disk: it raises no OSError
+        msg = f"Cannot write {path}: {error}. Check the space on the disk and the permissions."
+        raise SavedFileError(msg) from error
     return path
 
 

@@ -133,7 +133,15 @@ class SourceForests:
             self._grow_one(number, maps)
 
     def maps(self) -> list[SourceMap]:
-        """All foreground probability maps, forest by forest."""
+        """All foreground probability maps, forest by forest.
+
+        Raises:
+            UserInputError: before all forests are grown.
+        """
+        last = self.folder / "maps.zarr" / _name(self.settings.n_forests - 1)
+        if not last.is_dir():
+            msg = f"Not all of the {self.settings.n_forests} forests in {self.folder} are grown yet: call grow() first."
+            raise UserInputError(msg)
         stored = zarr.open_group(self.folder / "maps.zarr", mode="r")
         found = []
         for number in range(self.settings.n_forests):

@@ -1,0 +1,88 @@
+"""Training patches of an enhancer."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s2d_zoo.data.patches import IMAGE, TARGET, WEIGHT, PatchSettings
+from s2d_zoo.enhancer.dataset import ProbabilityMap, make_patches
+from s2d_zoo.errors import UserInputError
+
+SETTINGS = PatchSettings(size=32)
+STILL = PatchSettings(size=32, augment=False)
+
+
+def probability_map(seed=0, height=48, width=60):
+    generator = np.random.default_rng(seed)
+    labels = np.zeros((height, width), dtype=np.uint16)
+    labels[8:20, 10:24] = 1
+    labels[20:34, 10:30] = 2
+    noise = generator.normal(0, 40, labels.shape)
+    probabilities = np.clip(np.where(labels > 0, 200, 50) + noise, 0, 255).astype(np.uint8)
+    return ProbabilityMap(probabilities=probabilities, labels=xr.DataArray(labels, dims=("y", "x")))
+
+
+@settings(max_examples=15, deadline=None)
+@given(index=st.integers(0, 10**6), seed=st.integers(0, 100))
+def test_every_patch_is_a_probability_with_binary_targets_that_all_count(index, seed):
+    patch = make_patches([probability_map(0), probability_map(1, 20, 24)], SETTINGS, seed=seed)[index]
+    assert patch[IMAGE].shape == (1, 32, 32)
+    assert patch[TARGET].shape == (2, 32, 32)
+    assert patch[IMAGE].dtype == patch[TARGET].dtype == torch.float32
+    assert patch[IMAGE].min() >= 0
+    assert patch[IMAGE].max() <= 1
+    assert set(patch[TARGET].unique().tolist()) <= {0.0, 1.0}
+    assert (patch[WEIGHT] == 1).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(index=st.integers(0, 10**6))
+def test_a_patch_depends_on_its_number_and_the_seed_only(index):
+    maps = [probability_map()]
+    first, other = make_patches(maps, SETTINGS, seed=1), make_patches(maps, SETTINGS, seed=1)
+    _ = other[index + 1], other[0]  # what was asked before plays no part
+    for key in (IMAGE, TARGET, WEIGHT):
+        assert torch.equal(first[index][key], other[index][key])
+    assert not torch.equal(first[index][IMAGE], make_patches(maps, SETTINGS, seed=2)[index][IMAGE])
+
+
+def test_patches_differ_from_each_other():
+    patches = make_patches([probability_map()], SETTINGS, seed=0)
+    assert not torch.equal(patches[0][IMAGE], patches[1][IMAGE])
+
+
+def test_without_augmentation_a_patch_is_cut_out_as_it_is():
+    one = probability_map()
+    patch = make_patches([one], STILL, seed=0)[3][IMAGE][0].numpy()
+    whole = one.probabilities.astype(np.float32) / 255
+    windows = np.lib.stride_tricks.sliding_window_view(whole, (32, 32)).reshape(-1, 32, 32)
+    assert (windows == patch).all(axis=(1, 2)).any()
+
+
+def test_augmentation_varies_the_probabilities_beyond_what_moving_does():
+    flat = ProbabilityMap(
+        probabilities=np.full((64, 64), 153, dtype=np.uint8),
+        labels=xr.DataArray(np.zeros((64, 64), dtype=np.uint8), dims=("y", "x")),
+    )
+    varied = [float(make_patches([flat], SETTINGS, seed=0)[index][IMAGE].mean()) for index in range(30)]
+    assert np.std(varied) > 0.03
+    assert np.mean(varied) == pytest.approx(0.6, abs=0.1)
+    still = make_patches([flat], STILL, seed=0)
+    assert all(torch.allclose(still[index][IMAGE], torch.tensor(0.6)) for index in range(3))
+
+
+def test_boundaries_are_as_thin_in_the_patch_whatever_its_zoom():
+    patches = make_patches([probability_map()], SETTINGS, seed=0)
+    for index in range(10):
+        foreground, boundary = patches[index][TARGET]
+        if boundary.any():
+            assert boundary.sum() < foreground.numel() / 3
+            assert (boundary * foreground).any()
+
+
+def test_no_maps_are_refused():
+    with pytest.raises(UserInputError, match="nothing to train on"):
+        make_patches([], SETTINGS, seed=0)

@@ -1,0 +1,64 @@
+"""Training an enhancer."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from s2d_zoo.data.patches import PatchSettings
+from s2d_zoo.enhancer import training
+from s2d_zoo.enhancer.dataset import ProbabilityMap
+from s2d_zoo.enhancer.training import EnhancerSettings, train_enhancer
+from s2d_zoo.errors import ConfigError, UserInputError
+from s2d_zoo.trainer import TrainingSettings
+
+
+@pytest.fixture
+def maps(nuclei):
+    foreground = np.where(nuclei[1].values > 0, 200, 50).astype(np.uint8)
+    return [ProbabilityMap(probabilities=foreground, labels=xr.DataArray(nuclei[1].values, dims=("y", "x")))]
+
+
+@pytest.fixture(autouse=True)
+def few_validation_patches(monkeypatch):
+    monkeypatch.setattr(training, "_VALIDATION_PATCHES", 4)
+
+
+def tiny(**changes):
+    return EnhancerSettings(
+        features=2,
+        depth=2,
+        patches=PatchSettings(size=32),
+        training=TrainingSettings(steps=4, steps_per_epoch=2, batch_size=2, device="cpu", **changes),
+    )
+
+
+def test_the_same_seed_gives_the_same_enhancer(tmp_path, maps):
+    first, second = (train_enhancer(maps, maps, tiny(), folder=tmp_path / name) for name in "ab")
+    torch.testing.assert_close(first.model.state_dict(), second.model.state_dict(), rtol=0, atol=0)
+    assert first.validation_loss == second.validation_loss
+    assert first.steps == 4
+
+
+def test_another_seed_gives_another_enhancer(tmp_path, maps):
+    first, second = (train_enhancer(maps, maps, tiny(seed=seed), folder=tmp_path / str(seed)) for seed in (0, 1))
+    assert not torch.equal(first.model.head.weight, second.model.head.weight)
+
+
+def test_an_enhancer_takes_probabilities_of_one_class_around_one_half(tmp_path, maps):
+    model = train_enhancer(maps, maps, tiny(), folder=tmp_path).model
+    assert model.input_offset.flatten().tolist() == [0.5]
+    assert model(torch.rand(1, 1, 16, 16)).shape == (1, 2, 16, 16)
+
+
+def test_training_needs_maps_to_learn_from_and_maps_to_stop_by(tmp_path, maps):
+    with pytest.raises(UserInputError):
+        train_enhancer([], maps, tiny(), folder=tmp_path)
+    with pytest.raises(UserInputError):
+        train_enhancer(maps, [], tiny(), folder=tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"features": 0}, {"depth": 0}, {"depth": 3, "patches": PatchSettings(size=20)}])
+def test_a_network_that_cannot_be_built_is_refused_at_once(wrong):
+    with pytest.raises(ConfigError):
+        EnhancerSettings(**wrong)

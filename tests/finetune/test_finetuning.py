@@ -1,0 +1,241 @@
+"""Training a segmentor on pseudo-labels, and never giving out one that got worse."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.data.network import apply_network
+from s2d_zoo.data.patches import PatchSettings
+from s2d_zoo.errors import AxesError, ConfigError, NotImprovedError, UserInputError
+from s2d_zoo.finetune import finetuning
+from s2d_zoo.finetune.finetuning import SegmentorSettings, fit_segmentor, new_segmentor, train_segmentor
+from s2d_zoo.finetune.pseudo_labels import PseudoLabels
+from s2d_zoo.trainer import TrainingResult, TrainingSettings
+
+SIZE = 48
+
+
+def tiny(**changes):
+    training = TrainingSettings(
+        **{"steps": 2, "steps_per_epoch": 2, "batch_size": 2, "device": "cpu", "ema_decay": 0.5, **changes}
+    )
+    patches = PatchSettings(size=32, zoom=(0.8, 1.25), soft_target=True)
+    return SegmentorSettings(features=4, depth=1, patches=patches, training=training)
+
+
+@pytest.fixture
+def bright():
+    """A noisy image whose left half is bright, and that half as labels."""
+    generator = np.random.default_rng(0)
+    mask = np.zeros((SIZE, SIZE), dtype=bool)
+    mask[:, : SIZE // 2] = True
+    values = np.where(mask, 200, 100) + generator.normal(0, 5, mask.shape)
+    image = xr.DataArray(values[np.newaxis].astype(np.uint16), dims=("channel", "y", "x"))
+    return image, mask
+
+
+def labels_of(mask, weights=None):
+    weights = np.ones(mask.shape) if weights is None else weights
+    labels = np.stack([mask, np.zeros_like(mask)]).astype(np.float32)
+    return PseudoLabels(
+        labels=xr.DataArray(labels, dims=("channel", "y", "x")),
+        weights=xr.DataArray(weights.astype(np.float32), dims=("y", "x")),
+    )
+
+
+def strokes_on(mask):
+    painted = np.zeros(mask.shape, dtype=np.uint8)
+    painted[4:8], painted[30:34] = 1, 1
+    return xr.DataArray(np.where(painted & mask, 2, painted).astype(np.uint8), dims=("y", "x"))
+
+
+def agreement(model, image, mask):
+    return float(((apply_network(model, image).values[0] >= 0.5) == mask).mean())
+
+
+LONG = {"steps": 40, "steps_per_epoch": 20, "learning_rate": 0.03}
+
+
+def test_a_segmentor_learns_its_labels_and_is_tested_on_held_out_strokes(tmp_path, bright):
+    image, mask = bright
+    start = new_segmentor([image], tiny(**LONG))
+    training = train_segmentor(
+        start, [image], [labels_of(mask)], tiny(**LONG), folder=tmp_path, held_out=[strokes_on(mask)]
+    )
+    assert training.steps == 40
+    assert training.end_iou > 0.9
+    assert training.end_iou >= training.start_iou
+    assert agreement(training.model, image, mask) > 0.9
+
+
+def test_weights_decide_what_is_learnt(tmp_path, bright):
+    """Right on the upper half, wrong on the lower: only the half that counts is learnt."""
+    image, mask = bright
+    upper = np.zeros(mask.shape, dtype=bool)
+    upper[: SIZE // 2] = True
+    confused = np.where(upper, mask, ~mask)
+    start = new_segmentor([image], tiny(**LONG))
+    learnt = [
+        fit_segmentor(start, [image], [labels_of(confused, counted)], tiny(**LONG), folder=tmp_path / name).model
+        for name, counted in (("right", upper), ("wrong", ~upper))
+    ]
+    assert agreement(learnt[0], image, mask) > 0.85
+    assert agreement(learnt[1], image, ~mask) > 0.85
+
+
+def test_labels_of_weight_0_change_nothing_at_all(tmp_path, bright):
+    image, mask = bright
+    counted = np.zeros(mask.shape, dtype=bool)
+    counted[8:40, 8:40] = True
+    # cut without zooming or turning, because these interpolate between what counts and what does not
+    settings = SegmentorSettings(
+        features=2, depth=1, patches=PatchSettings(size=32, augment=False), training=tiny().training
+    )
+    start = new_segmentor([image], settings)
+    models = [
+        fit_segmentor(start, [image], [labels_of(wrong, counted)], settings, folder=tmp_path / name).model
+        for name, wrong in (("a", mask), ("b", np.where(counted, mask, ~mask)))
+    ]
+    # the focus of the patches depends on labels that count only, too
+    torch.testing.assert_close(models[0].state_dict(), models[1].state_dict(), rtol=0, atol=0)
+
+
+def test_a_segmentor_that_ends_worse_is_never_given_out(tmp_path, bright):
+    image, mask = bright
+    settings = tiny(**LONG)
+    good = fit_segmentor(
+        new_segmentor([image], settings), [image], [labels_of(mask)], settings, folder=tmp_path / "good"
+    ).model
+    with pytest.raises(NotImprovedError, match="not given out"):
+        train_segmentor(
+            good, [image], [labels_of(~mask)], settings, folder=tmp_path / "bad", held_out=[strokes_on(mask)]
+        )
+
+
+def worse(base_model):
+    """Background everywhere."""
+    model = copy.deepcopy(base_model)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.fill_(-20.0)
+    return TrainingResult(model=model.eval(), steps=1, validation_loss=None)
+
+
+def better(base_model):
+    """Foreground everywhere: no worse than any start on foreground strokes."""
+    result = worse(base_model)
+    with torch.no_grad():
+        result.model.head.bias.fill_(20.0)
+    return result
+
+
+def test_the_guard_compares_with_the_start(tmp_path, bright, monkeypatch):
+    image, mask = bright
+    start = better(new_segmentor([image], tiny())).model
+    monkeypatch.setattr(finetuning, "fit_segmentor", lambda base_model, *_, **__: worse(base_model))
+    strokes = [strokes_on(mask)]
+    with pytest.raises(NotImprovedError, match=r"IoU of 0.000, its start 0\.5"):
+        train_segmentor(start, [image], [labels_of(mask)], tiny(), folder=tmp_path, held_out=strokes)
+    monkeypatch.setattr(finetuning, "fit_segmentor", lambda base_model, *_, **__: better(base_model))
+    training = train_segmentor(start, [image], [labels_of(mask)], tiny(), folder=tmp_path, held_out=strokes)
+    assert training.end_iou == training.start_iou  # as good as the start is good enough
+
+
+def test_the_foreground_of_held_out_strokes_may_have_another_label(tmp_path, bright, monkeypatch):
+    image, mask = bright
+    start = worse(new_segmentor([image], tiny())).model
+    monkeypatch.setattr(finetuning, "fit_segmentor", lambda base_model, *_, **__: better(base_model))
+    training = train_segmentor(
+        start, [image], [labels_of(mask)], tiny(), folder=tmp_path, held_out=[strokes_on(mask)], foreground=1
+    )
+    assert training.end_iou == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("empty", [True, False], ids=["none given", "none painted"])
+def test_without_held_out_strokes_nothing_is_checked(tmp_path, bright, empty):
+    image, mask = bright
+    held_out = [] if empty else [xr.zeros_like(strokes_on(mask))]
+    start = new_segmentor([image], tiny())
+    training = train_segmentor(start, [image], [labels_of(mask)], tiny(), folder=tmp_path, held_out=held_out)
+    assert training.start_iou is None
+    assert training.end_iou is None
+
+
+def test_labels_that_count_nowhere_are_refused(tmp_path, bright):
+    image, mask = bright
+    labels = [labels_of(mask, np.zeros(mask.shape))]
+    with pytest.raises(UserInputError, match="All pseudo-labels have weight 0"):
+        train_segmentor(new_segmentor([image], tiny()), [image], labels, tiny(), folder=tmp_path)
+
+
+def test_the_base_model_is_not_changed(tmp_path, bright):
+    image, mask = bright
+    start = new_segmentor([image], tiny())
+    before = copy.deepcopy(start.state_dict())
+    training = train_segmentor(start, [image], [labels_of(mask)], tiny(), folder=tmp_path, held_out=[strokes_on(mask)])
+    torch.testing.assert_close(start.state_dict(), before, rtol=0, atol=0)
+    assert start.training
+    assert not torch.equal(training.model.head.weight, start.head.weight)
+
+
+def test_the_same_seed_gives_the_same_segmentor(tmp_path, bright):
+    image, mask = bright
+    start = new_segmentor([image], tiny())
+    first, second = (
+        fit_segmentor(start, [image], [labels_of(mask)], tiny(), folder=tmp_path / name).model for name in "ab"
+    )
+    torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
+
+
+def test_the_input_is_normalised_between_percentiles_of_each_channel():
+    ramp = np.arange(10_000, dtype=np.float64).reshape(100, 100)
+    image = xr.DataArray(np.stack([ramp, 10 * ramp + 7]), dims=("channel", "y", "x"))
+    model = new_segmentor([image], tiny())
+    low, high = np.percentile(ramp, (5, 99))
+    np.testing.assert_allclose(model.input_offset.flatten(), [low, 10 * low + 7], rtol=1e-5)
+    np.testing.assert_allclose(model.input_scale.flatten(), [high - low, 10 * (high - low)], rtol=1e-5)
+
+
+def test_an_image_that_is_all_but_constant_is_normalised_by_its_extremes():
+    values = np.zeros((1, SIZE, SIZE), dtype=np.uint8)
+    values[0, 0, 0] = 200
+    model = new_segmentor([xr.DataArray(values, dims=("channel", "y", "x"))], tiny())
+    assert model.input_scale.flatten().tolist() == [200.0]
+
+
+def test_the_seed_decides_on_the_first_weights(bright):
+    image, _ = bright
+    first, again, other = (new_segmentor([image], tiny(seed=seed)).head.weight for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_constant_channel_is_refused(bright):
+    image, _ = bright
+    flat = xr.concat([image, xr.zeros_like(image)], "channel")
+    with pytest.raises(UserInputError, match="Channel 1 of the images has the same value everywhere"):
+        new_segmentor([flat], tiny())
+
+
+def test_images_with_different_channels_are_refused(bright):
+    image, _ = bright
+    with pytest.raises(AxesError, match="same number of channels"):
+        new_segmentor([image, xr.concat([image, image], "channel")], tiny())
+
+
+@pytest.mark.parametrize("kind", ["channels", "volume"])
+def test_images_that_the_base_model_cannot_take_are_refused(tmp_path, bright, kind):
+    image, mask = bright
+    wrong = image.expand_dims(z=3, axis=1) if kind == "volume" else xr.concat([image, image], "channel")
+    with pytest.raises(AxesError, match="takes 2D images with 1 channel"):
+        train_segmentor(UNet(features=2, depth=1), [wrong], [labels_of(mask)], tiny(), folder=tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"features": 0}, {"depth": 0}, {"depth": 3, "patches": PatchSettings(size=20)}])
+def test_a_network_that_cannot_be_built_is_refused_at_once(wrong):
+    with pytest.raises(ConfigError):
+        SegmentorSettings(**wrong)

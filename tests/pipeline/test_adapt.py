@@ -1,0 +1,262 @@
+"""Whole runs: what they write, that they repeat bit by bit, and that they can be interrupted."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from s2d_zoo.contract import PixelSize
+from s2d_zoo.data.images import read_image, write_image
+from s2d_zoo.data.network import apply_network, load_network
+from s2d_zoo.errors import ConfigError, NotImprovedError
+from s2d_zoo.pipeline import adapt as adapt_module
+from s2d_zoo.pipeline import segmentors
+from s2d_zoo.pipeline.adapt import adapt
+from s2d_zoo.pipeline.job import PseudoLabelSettings
+from s2d_zoo.rf_adapter.persistence import load_classifier
+
+
+def test_a_run_is_good_and_every_package_passes_every_check(run):
+    assert run.result.good
+    assert len(run.result.packages) == len(run.result.validation) == 2
+    for report in run.result.validation:
+        assert report.passed
+        assert {result.status for result in report.results} <= {"passed", "skipped"}
+        assert "T01" in {result.check.name for result in report.results}
+
+
+def test_a_run_writes_every_stage(run):
+    assert set(run.lasting) == {
+        "classifier.safetensors",
+        "segmentor.safetensors",
+        "packages/enhancer.zip",
+        "packages/tiny-segmentor.zip",
+        *(
+            f"images/01-cells/{name}.tif"
+            for name in (
+                "forest_foreground",
+                "enhanced",
+                "pseudo_labels",
+                "pseudo_label_weights",
+                "segmentation",
+            )
+        ),
+    }
+    written = {path.name for path in run.output.iterdir()}
+    assert {"run.json", "report.html", "report.json", "validation"} <= written
+    assert {path.name for path in (run.output / "validation").iterdir()} == {
+        f"{name}.{kind}" for name in ("enhancer", "tiny-segmentor") for kind in ("md", "json")
+    }
+    assert "checkpoints" not in written, "they are of no use after the end"
+    assert not list(run.output.rglob(".*")), "nothing temporary is left"
+
+
+def test_maps_are_probabilities_of_the_size_of_the_image(run):
+    for path in (run.output / "images").glob("*/*.tif"):
+        values = read_image(path)
+        assert values.sizes["y"] == values.sizes["x"] == 96
+        assert 0 <= float(values.min()) <= float(values.max()) <= 1
+
+
+def test_what_is_written_is_what_is_returned(run):
+    (prediction,) = run.result.predictions
+    folder = run.output / "images" / "01-cells"
+    np.testing.assert_array_equal(read_image(folder / "enhanced.tif").values, prediction.enhanced.values)
+    np.testing.assert_array_equal(read_image(folder / "pseudo_labels.tif").values, prediction.labels.labels.values)
+    np.testing.assert_array_equal(read_image(folder / "segmentation.tif").values, prediction.segmentation.values)
+
+
+def test_the_saved_forest_and_segmentor_give_the_same_maps_again(run):
+    image = read_image(run.inputs.images[0])
+    (prediction,) = run.result.predictions
+    forest = load_classifier(run.output / "classifier.safetensors")
+    np.testing.assert_allclose(forest.predict_proba(image)[1], prediction.foreground, atol=1e-6)
+    segmentor = load_network(run.output / "segmentor.safetensors")
+    np.testing.assert_allclose(apply_network(segmentor, image), prediction.segmentation, atol=1e-6)
+
+
+def test_the_enhancer_that_was_used_lies_beside_unchanged(run, package):
+    assert (run.output / "packages" / "enhancer.zip").read_bytes() == package.read_bytes()
+
+
+def test_each_stage_builds_on_the_one_before(run):
+    (prediction,) = run.result.predictions
+    forest = prediction.foreground.values
+    assert np.corrcoef(forest.ravel(), prediction.enhanced.values[0].ravel())[0, 1] > 0.5
+    strokes = run.result.job.split.training[0].values
+    np.testing.assert_array_equal(prediction.labels.labels.values[0][strokes > 0], strokes[strokes > 0] == 2)
+    assert (prediction.labels.weights.values[strokes > 0] == 1).all()
+    assert 0.2 < prediction.labels.kept < 1
+
+
+def test_held_out_strokes_are_in_no_pseudo_label(run):
+    split = run.result.job.split
+    held_out = split.held_out[0].values > 0
+    assert held_out.any()
+    assert not (held_out & (split.training[0].values > 0)).any()
+    assert not np.array_equal(
+        run.result.predictions[0].labels.labels.values[0][held_out], split.held_out[0].values[held_out] == 2
+    )
+
+
+def test_every_method_is_scored_where_there_is_truth(run):
+    assert list(run.result.scores["training"]) == [
+        "RF",
+        "enhanced",
+        "pseudo-labels",
+        "segmentor",
+        "segmentor, strokes only",
+    ]
+    assert list(run.result.scores["test"]) == ["RF", "enhanced", "segmentor", "segmentor, strokes only"]
+
+
+def test_the_times_of_all_stages_are_kept(run):
+    stages = ["reading", "forests", "enhancement", "pseudo-labels", "segmentors", "packages", "validation"]
+    assert list(run.result.seconds) == stages
+
+
+def test_the_kept_share_is_that_of_the_pseudo_labels(run):
+    (prediction,) = run.result.predictions
+    assert run.result.kept == pytest.approx(prediction.labels.kept)
+
+
+@pytest.mark.usefixtures("quick_validation")
+def test_a_second_run_with_the_same_seed_is_equal_bit_by_bit(run, tmp_path, lasting, tiny_settings):
+    adapt(run.inputs, tiny_settings(), tmp_path / "again", progress=False)
+    assert lasting(tmp_path / "again") == run.lasting
+
+
+@pytest.mark.usefixtures("quick_validation")
+def test_another_seed_gives_another_forest_and_segmentor(run, tmp_path, lasting, tiny_settings):
+    adapt(run.inputs, tiny_settings(seed=5), tmp_path / "other", progress=False)
+    found = lasting(tmp_path / "other")
+    for name in ("classifier.safetensors", "segmentor.safetensors"):
+        assert found[name] != run.lasting[name]
+
+
+@pytest.mark.usefixtures("quick_validation")
+def test_a_run_without_truth_has_no_scores_and_no_baseline(run, plain_inputs, tmp_path, tiny_settings, lasting):
+    result = adapt(plain_inputs, tiny_settings(), tmp_path / "out", progress=False)
+    assert result.scores == {}
+    assert result.segmentors.baseline is None
+    assert result.predictions[0].strokes_only is None
+    assert result.test_predictions == ()
+    # the truth was used for nothing else
+    assert lasting(tmp_path / "out")["segmentor.safetensors"] == run.lasting["segmentor.safetensors"]
+
+
+@pytest.mark.usefixtures("quick_validation")
+def test_a_run_that_was_interrupted_in_training_is_resumed_to_the_same_result(
+    run, tmp_path, stop_in_training, lasting, tiny_settings
+):
+    output = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        adapt(run.inputs, tiny_settings(), output, progress=False)
+    assert (output / "checkpoints" / "segmentor" / "last.ckpt").is_file()
+    stop_in_training()
+    adapt(run.inputs, tiny_settings(), output, existing="resume", progress=False)
+    assert lasting(output) == run.lasting
+
+
+@pytest.mark.usefixtures("quick_validation")
+def test_a_run_that_was_interrupted_after_training_is_resumed_to_the_same_result(
+    run, tmp_path, monkeypatch, lasting, tiny_settings
+):
+    output = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(adapt_module, "write_packages", lambda *_: pytest.fail("stop here"))
+        with pytest.raises(pytest.fail.Exception):
+            adapt(run.inputs, tiny_settings(), output, progress=False)
+    adapt(run.inputs, tiny_settings(), output, existing="resume", progress=False)
+    assert lasting(output) == run.lasting
+
+
+@pytest.mark.usefixtures("quick_validation")
+@pytest.mark.parametrize("change", [{"seed": 6}, {"pseudo_labels": PseudoLabelSettings(n_forests=1)}], ids=str)
+def test_another_run_cannot_be_resumed(run, tmp_path, stop_in_training, contents, tiny_settings, change):
+    output = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        adapt(run.inputs, tiny_settings(), output, progress=False)
+    stop_in_training()
+    before = contents(output)
+    with pytest.raises(ConfigError, match="run with other options"):
+        adapt(run.inputs, tiny_settings(**change), output, existing="resume", progress=False)
+    assert contents(output) == before
+
+
+@pytest.mark.usefixtures("quick_validation")
+def test_a_segmentor_that_ends_worse_is_a_result_and_no_error(run, tmp_path, monkeypatch, tiny_settings):
+    def refuse(*_, **__):
+        msg = "worse than its start"
+        raise NotImprovedError(msg)
+
+    output = tmp_path / "out"
+    adapt(run.inputs, tiny_settings(), output, progress=False)
+    assert (output / "segmentor.safetensors").exists()
+    monkeypatch.setattr(segmentors, "train_segmentor", refuse)
+    result = adapt(run.inputs, tiny_settings(), output, existing="overwrite", progress=False)
+    assert not result.good
+    assert result.segmentors.problem == "worse than its start"
+    assert "segmentor" not in result.scores["training"]
+    assert [path.name for path in result.packages] == ["enhancer.zip"]
+    for name in ("segmentor.safetensors", "packages/tiny-segmentor.zip", "images/01-cells/segmentation.tif"):
+        assert not (output / name).exists(), "that of the run before is not this run's"
+
+
+@pytest.mark.usefixtures("quick_validation")
+def test_several_images_are_worked_on_together(run, tmp_path, tiny_settings):
+    inputs = replace(
+        run.inputs,
+        images=run.inputs.images * 2,
+        scribbles=run.inputs.scribbles * 2,
+        ground_truth=(),
+        test_images=(),
+        test_ground_truth=(),
+    )
+    result = adapt(inputs, tiny_settings(), tmp_path / "out", progress=False)
+    assert len(result.predictions) == 2
+    assert sorted(path.name for path in (tmp_path / "out" / "images").iterdir()) == ["01-cells", "02-cells"]
+
+
+@pytest.mark.usefixtures("quick_validation")
+def test_an_enhancer_in_a_folder_is_used_but_not_copied(plain_inputs, tmp_path, folder, tiny_settings):
+    inputs = replace(plain_inputs, enhancer=str(folder.path))
+    result = adapt(inputs, tiny_settings(), tmp_path / "out", progress=False)
+    assert [path.name for path in result.packages] == ["tiny-segmentor.zip"]
+
+
+@pytest.mark.usefixtures("quick_validation")
+def test_a_pixel_size_far_off_is_noted_and_rescaling_mends_it(plain_inputs, tmp_path, folder, caplog, tiny_settings):
+    folder.rdf["config"]["s2d_zoo"]["rf_contract"]["pixel_size"] = {"y": 1.0, "x": 1.0}
+    image = read_image(plain_inputs.images[0]).assign_attrs(pixel_size=PixelSize(y=0.25, x=0.25))
+    write_image(tmp_path / "cells.tif", image)
+    inputs = replace(plain_inputs, images=(tmp_path / "cells.tif",), enhancer=str(folder.save()))
+    plain = adapt(inputs, tiny_settings(), tmp_path / "plain", progress=False)
+    (misfit,) = plain.misfits
+    assert "--rescale auto" in caplog.text
+    assert misfit.field == "pixel_size"
+    scaled = adapt(inputs, tiny_settings(rescale="auto"), tmp_path / "scaled", progress=False)
+    given = adapt(inputs, tiny_settings(rescale=0.25), tmp_path / "given", progress=False)
+    np.testing.assert_array_equal(scaled.predictions[0].enhanced, given.predictions[0].enhanced)
+    assert not np.allclose(scaled.predictions[0].enhanced, plain.predictions[0].enhanced, atol=1e-3)
+    found = read_image(tmp_path / "plain" / "images" / "01-cells" / "enhanced.tif")
+    assert found.attrs["pixel_size"].x == pytest.approx(0.25)
+
+
+@pytest.mark.usefixtures("quick_validation")
+def test_progress_goes_to_stderr_and_only_if_wanted(plain_inputs, tmp_path, capfd, tiny_settings):
+    adapt(plain_inputs, tiny_settings(), tmp_path / "quiet", progress=False)
+    assert capfd.readouterr() == ("", "")
+    adapt(plain_inputs, tiny_settings(), tmp_path / "loud", progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "segmentor" in err
+
+
+def test_the_validation_that_is_written_is_the_one_that_is_returned(run):
+    for report in run.result.validation:
+        name = report.package.rsplit("/", maxsplit=1)[-1].removesuffix(".zip")
+        written = json.loads((run.output / "validation" / f"{name}.json").read_text())
+        assert written["passed"] == report.passed
+        assert len(written["results"]) == len(report.results)

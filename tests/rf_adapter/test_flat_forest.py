@@ -1,0 +1,136 @@
+"""Forests as flat arrays: they predict what sklearn's do, always the same bytes, and refuse damage."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from sklearn.ensemble import RandomForestClassifier
+
+from s2d_zoo.errors import SavedFileError, UserInputError
+from s2d_zoo.rf_adapter import flat_forest
+from s2d_zoo.rf_adapter.flat_forest import FlatForest
+
+
+def grow(seed=0, *, n_rows=60, n_features=4, labels=(1, 2), n_estimators=4, n_jobs=1, **settings):
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=(n_rows, n_features)).astype(np.float32).round(1)
+    painted = generator.permutation(np.resize(labels, n_rows))
+    forest = RandomForestClassifier(n_estimators=n_estimators, random_state=seed, n_jobs=n_jobs, **settings)
+    return forest.fit(rows, painted), rows
+
+
+@pytest.fixture(scope="module")
+def grown():
+    return grow()
+
+
+@pytest.fixture(scope="module")
+def forest(grown):
+    return FlatForest.from_sklearn(grown[0], n_classes=2)
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    n_features=st.integers(1, 6),
+    labels=st.sampled_from([(1, 2), (1, 3), (2, 3), (1, 2, 3)]),
+    max_depth=st.sampled_from([None, 1, 3]),
+    min_samples_leaf=st.integers(1, 5),
+)
+@settings(deadline=None, max_examples=20)
+def test_it_predicts_what_sklearn_predicts(seed, n_features, labels, max_depth, min_samples_leaf):
+    original, rows = grow(
+        seed, n_features=n_features, labels=labels, max_depth=max_depth, min_samples_leaf=min_samples_leaf
+    )
+    flat = FlatForest.from_sklearn(original, n_classes=3)
+    assert (flat.n_trees, flat.n_classes, flat.n_features) == (4, 3, n_features)
+    unseen = np.random.default_rng(seed + 1).normal(size=(50, n_features)).astype(np.float32)
+    for tested in (rows, unseen):
+        found = flat.predictor().predict_proba(tested)
+        assert found.dtype == np.float32
+        expected = np.zeros((len(tested), 3))
+        expected[:, np.asarray(labels) - 1] = original.predict_proba(tested)
+        assert np.abs(found - expected).max() < 1e-6
+        assert np.abs(found.sum(axis=1) - 1).max() < 1e-6
+
+
+@given(seed=st.integers(0, 2**16), labels=st.sampled_from([(1, 2), (1, 3)]))
+@settings(deadline=None, max_examples=8)
+def test_arrays_and_back_is_the_identity(seed, labels):
+    original, rows = grow(seed, labels=labels)
+    flat = FlatForest.from_sklearn(original, n_classes=3)
+    arrays = flat.to_arrays()
+    back = FlatForest.from_arrays(arrays, n_features=flat.n_features)
+    assert all(np.array_equal(arrays[name], values) for name, values in back.to_arrays().items())
+    assert np.array_equal(back.predictor().predict_proba(rows), flat.predictor().predict_proba(rows))
+
+
+def test_bytes_do_not_depend_on_repeats_threads_or_chunks(forest, monkeypatch):
+    rows = np.random.default_rng(1).normal(size=(500, 4)).astype(np.float32)
+    expected = forest.predictor().predict_proba(rows).tobytes()
+    monkeypatch.setattr(flat_forest, "_CHUNK_ROWS", 64)
+    for n_threads in (1, 2, 5, None):
+        assert forest.predictor().predict_proba(rows, n_threads=n_threads).tobytes() == expected
+
+
+def test_the_forest_does_not_depend_on_the_threads_that_grew_it():
+    first, second = (FlatForest.from_sklearn(grow(5, n_jobs=n)[0], n_classes=2).to_arrays() for n in (1, 2))
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+
+def test_rows_may_be_none_or_a_view_in_any_order(forest, grown):
+    rows = grown[1]
+    predictor = forest.predictor()
+    assert predictor.predict_proba(rows[:0]).shape == (0, 2)
+    assert np.array_equal(predictor.predict_proba(np.asfortranarray(rows)[::-1]), predictor.predict_proba(rows)[::-1])
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 5), (4,), (2, 2, 4)], ids=str)
+def test_rows_of_other_width_are_refused(forest, shape):
+    with pytest.raises(UserInputError, match="rows of 4 features"):
+        forest.predictor().predict_proba(np.zeros(shape, dtype=np.float32))
+
+
+def change(name, position, value):
+    def apply(arrays):
+        arrays[name] = arrays[name].copy()
+        arrays[name][position] = value
+
+    return apply
+
+
+def replace(name, function):
+    def apply(arrays):
+        arrays[name] = function(arrays[name])
+
+    return apply
+
+
+DAMAGE = {
+    "an array too short": (replace("threshold", lambda array: array[:-1]), "node arrays"),
+    "probabilities without classes": (replace("probabilities", lambda array: array[:, 0]), "node arrays"),
+    "no roots": (replace("roots", lambda array: array[:0]), "roots"),
+    "roots in a table": (replace("roots", lambda array: array[:, np.newaxis]), "roots"),
+    "roots that begin late": (change("roots", 0, 1), "roots"),
+    "roots that end early": (replace("roots", lambda array: array[:-1]), "roots"),
+    "an empty tree": (change("roots", 2, 0), "roots"),
+    "a column too far": (change("feature", 0, 4), "column"),
+    "a column below -1": (change("feature", 0, -2), "column"),
+    "a child in another tree": (change("right", 0, 10**6), "child"),
+    "a child before its parent": (change("left", 0, 0), "child"),
+    "a leaf with a child": (change("left", -1, 7), "child"),
+    "an inner node without child": (change("left", 0, -1), "child"),
+    "children between nodes": (replace("left", lambda array: array + 0.5), "integers"),
+    "roots between nodes": (replace("roots", lambda array: array.astype(float)), "integers"),
+    "a probability of 2": (change("probabilities", 0, 2.0), "probabilities"),
+    "a probability of NaN": (change("probabilities", 0, np.nan), "probabilities"),
+    "a threshold of NaN": (change("threshold", 0, np.nan), "thresholds"),
+    "an array missing": (lambda arrays: arrays.pop("left"), "missing"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_damaged_arrays_are_refused(forest, damage, message):
+    arrays = forest.to_arrays()
+    damage(arrays)
+    with pytest.raises(SavedFileError, match=message):
+        FlatForest.from_arrays(arrays, n_features=forest.n_features)

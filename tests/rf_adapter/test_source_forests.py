@@ -1,0 +1,236 @@
+"""Many forests from labelled images: staged, cached, and resumed with the same bytes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from s2d_zoo.data.datasets import LabelledImage
+from s2d_zoo.data.scribbles import count_classes
+from s2d_zoo.data.synthetic import NucleiSimulation, simulate_nuclei
+from s2d_zoo.errors import ConfigError, UserInputError
+from s2d_zoo.rf_adapter import source_forests
+from s2d_zoo.rf_adapter.classifier import PixelClassifier
+from s2d_zoo.rf_adapter.features import FeatureSelection
+from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings
+
+SETTINGS = SourceForestSettings(n_forests=4, n_stages=2, n_images=2, n_neighbours=2, n_estimators=5, seed=7)
+SELECTION = FeatureSelection({"GaussianSmoothing": (0.7, 1.6), "GaussianGradientMagnitude": (1.0,)})
+
+
+def labelled(name, size, seed):
+    image, instances = simulate_nuclei(NucleiSimulation(size=size, n_nuclei=4, diameter=18, photons=20), seed=seed)
+    return LabelledImage(name=name, image=image, labels=instances)
+
+
+IMAGES = (labelled("a", 64, 1), labelled("b", 80, 2), labelled("c", 96, 3))
+
+
+def forests_in(folder, images=IMAGES, settings=SETTINGS, selection=SELECTION):
+    return SourceForests(images, folder, settings, selection=selection)
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    forests = forests_in(tmp_path_factory.mktemp("grown"))
+    forests.grow()
+    return forests
+
+
+def strokes(forests, number):
+    """Strokes of a forest, by image."""
+    group = zarr.open_group(forests.folder / "maps.zarr", mode="r")[f"{number:04d}"]
+    return {index: group[f"strokes-{index:04d}"][:] for index in group.attrs["painted"]}
+
+
+# ---- what is grown
+
+
+def test_maps_are_uint8_and_of_the_images_size(grown):
+    maps = grown.maps()
+    assert {entry.forest for entry in maps} == {0, 1, 2, 3}
+    for entry in maps:
+        assert entry.probabilities.dtype == np.uint8
+        assert entry.probabilities.shape == entry.image.labels.shape
+        assert entry.probabilities.max() > entry.probabilities.min()
+
+
+def test_a_map_is_what_its_forest_says(grown):
+    entry = grown.maps()[-1]
+    foreground = grown.classifier(entry.forest).predict_proba(entry.image.image).values[1]
+    assert np.array_equal(entry.probabilities, np.round(foreground * 255))
+
+
+def test_a_forest_is_applied_to_what_it_was_painted_on_and_to_neighbours(grown):
+    for number in range(SETTINGS.n_forests):
+        shown = [entry.image.name for entry in grown.maps() if entry.forest == number]
+        painted = strokes(grown, number)
+        assert 1 <= len(painted) <= SETTINGS.n_images
+        assert shown[: len(painted)] == [grown.images[index].name for index in painted]
+        assert len(shown) == len(set(shown)) >= 1 + SETTINGS.n_neighbours
+
+
+def test_strokes_are_true_and_of_both_classes(grown):
+    for number in range(SETTINGS.n_forests):
+        painted = strokes(grown, number)
+        assert count_classes([xr.DataArray(values, dims=("y", "x")) for values in painted.values()]) == 2
+        for index, values in painted.items():
+            truth = np.where(grown.images[index].labels.values > 0, 2, 1)
+            assert np.array_equal(values[values > 0], truth[values > 0])
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_the_second_stage_adds_tiles_where_the_first_was_wrong(grown, number):
+    before, after = strokes(grown, number - 2), strokes(grown, number)
+    maps = {entry.image.name: entry.probabilities for entry in grown.maps() if entry.forest == number - 2}
+    assert before.keys() == after.keys()
+    for index, values in after.items():
+        assert np.all(values[before[index] > 0] == before[index][before[index] > 0])
+        image = grown.images[index]
+        error = np.abs(maps[image.name] / 255 - (image.labels.values > 0))
+        added = (values > 0) & (before[index] == 0)
+        assert added.sum() >= 25 * 13 / 2
+        assert error[added].mean() > error.mean()
+
+
+def test_forests_differ(grown):
+    files = [(grown.folder / "forests" / f"{number:04d}.safetensors").read_bytes() for number in range(4)]
+    assert len(set(files)) == 4
+
+
+# ---- resuming
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [
+        (source_forests, "save_classifier", 1),
+        (source_forests, "save_classifier", 3),
+        (PixelClassifier, "predict_features", 6),
+    ],
+    ids=["before the first is saved", "after two", "between two maps"],
+)
+def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(owner, name, call, grown, tmp_path, monkeypatch):
+    original, calls = getattr(owner, name), []
+
+    def breaking(*arguments):
+        calls.append(arguments)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, breaking)
+        with pytest.raises(KeyboardInterrupt):
+            forests_in(tmp_path).grow()
+    assert contents(tmp_path) != contents(grown.folder)
+    forests_in(tmp_path).grow()
+    assert contents(tmp_path) == contents(grown.folder)
+
+
+def test_what_is_complete_is_not_grown_again(grown, monkeypatch, capsys):
+    monkeypatch.setattr(SourceForests, "_grow_one", lambda *_: pytest.fail("grown again"))
+    again = forests_in(grown.folder)
+    again.grow(progress="forests")
+    assert len(again.maps()) == len(grown.maps())
+    assert "forests" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": replace(SETTINGS, seed=8)},
+        {"settings": replace(SETTINGS, n_estimators=6)},
+        {"images": IMAGES[:2]},
+        {"images": (replace(IMAGES[0], name="z"), *IMAGES[1:])},
+        {"images": (replace(IMAGES[0], image=IMAGES[0].image + 1), *IMAGES[1:])},
+        {"images": (replace(IMAGES[0], labels=IMAGES[0].labels * 2), *IMAGES[1:])},
+        {"selection": FeatureSelection({"GaussianSmoothing": (0.7,)})},
+    ],
+    ids=["seed", "trees", "fewer images", "name", "image", "labels", "features"],
+)
+def test_a_folder_made_from_something_else_is_refused(grown, change):
+    before = contents(grown.folder)
+    with pytest.raises(ConfigError, match="other images or settings"):
+        forests_in(grown.folder, **change)
+    assert contents(grown.folder) == before
+
+
+# ---- what it is grown from
+
+
+def test_images_without_both_classes_are_left_out(tmp_path):
+    empty = replace(IMAGES[0], labels=IMAGES[0].labels * 0)
+    full = replace(IMAGES[0], labels=IMAGES[0].labels * 0 + 1)
+    assert forests_in(tmp_path, images=(empty, IMAGES[1], full)).images == (IMAGES[1],)
+
+
+@pytest.mark.parametrize("images", [(), (replace(IMAGES[0], labels=IMAGES[0].labels * 0),)], ids=["none", "empty"])
+def test_without_any_such_image_there_is_an_error(tmp_path, images):
+    with pytest.raises(UserInputError, match=f"None of the {len(images)} source images"):
+        forests_in(tmp_path / "new", images=images)
+    assert not (tmp_path / "new").exists()
+
+
+def test_images_with_different_channels_are_refused(tmp_path):
+    colour = replace(IMAGES[0], image=xr.concat([IMAGES[0].image] * 3, dim="channel"))
+    with pytest.raises(UserInputError, match=r"same channels, found images with \[1, 3\]"):
+        forests_in(tmp_path, images=(*IMAGES, colour))
+
+
+def test_one_image_is_enough(tmp_path):
+    settings = replace(SETTINGS, n_forests=1, n_stages=1)
+    forests = forests_in(tmp_path, images=IMAGES[:1], settings=settings)
+    forests.grow()
+    assert [entry.image.name for entry in forests.maps()] == ["a"]
+
+
+def test_neighbours_are_the_images_of_like_grey_values(tmp_path):
+    images = [replace(IMAGES[0], name=str(factor), image=IMAGES[0].image * factor) for factor in (1, 20, 2, 15)]
+    forests = forests_in(tmp_path, images=images)
+    assert [forests._neighbours(index)[0] for index in range(4)] == [2, 3, 0, 1]
+
+
+def test_images_without_a_crop_of_both_classes_are_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(source_forests, "_dense_crop", lambda classes, _: classes.where(classes == 1, 0))
+    forests = forests_in(tmp_path, settings=replace(SETTINGS, dense_fraction=1.0))
+    with pytest.raises(UserInputError, match="in 20 draws"):
+        forests.grow()
+
+
+@pytest.mark.parametrize("size", [20, 40, 96])
+def test_a_dense_crop_holds_as_many_pixels_of_each_class(size):
+    classes = xr.DataArray(np.where(np.indices((size, size)).sum(axis=0) % 3, 1, 2).astype("uint8"), dims=("y", "x"))
+    crop = source_forests._dense_crop(classes, np.random.default_rng(0)).values
+    counts = np.bincount(crop.ravel(), minlength=3)
+    assert counts[1] == counts[2] > 0
+    assert np.array_equal(crop[crop > 0], classes.values[crop > 0])
+
+
+def test_worst_tiles_do_not_overlap_and_stop_where_nothing_is_wrong():
+    error = np.zeros((96, 96))
+    error[50, 50] = 1.0
+    error[0, 95] = 0.5
+    windows = source_forests._worst_tiles(error, 5)
+    covered = np.zeros(error.shape, dtype=int)
+    for window in windows:
+        covered[window] += 1
+    assert covered.max() == 1
+    assert covered[50, 50] == covered[0, 95] == 1
+    assert source_forests._worst_tiles(np.zeros((96, 96)), 5) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"n_forests": 2}, {"n_stages": 0}, {"n_images": 0}, {"n_estimators": 0}, {"n_neighbours": -1}],
+    ids=str,
+)
+def test_settings_that_make_no_forests_are_refused(wrong):
+    with pytest.raises(ConfigError, match="at least 1"):
+        SourceForestSettings(**{"n_forests": 4, "n_stages": 3, **wrong})

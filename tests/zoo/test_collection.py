@@ -1,0 +1,49 @@
+"""Finding packages by id or path, without a network."""
+
+import json
+import shutil
+
+import pytest
+
+from s2d_zoo.errors import PackageError
+from s2d_zoo.zoo import collection
+from s2d_zoo.zoo.collection import bundled_models, find_model
+
+
+@pytest.fixture
+def bundle(tmp_path, package, monkeypatch):
+    """A folder with two bundled models, in place of the real one."""
+    entry = {"name": "Tiny", "description": "Does.", "tags": ["nuclei"], "license": "MIT", "source": "enhancer.zip"}
+    listed = {"collection": [{**entry, "id": "b-model"}, {**entry, "id": "a-model", "tags": []}]}
+    (tmp_path / "collection.json").write_text(json.dumps(listed), encoding="utf-8")
+    shutil.copy(package, tmp_path / "enhancer.zip")
+    monkeypatch.setattr(collection, "_bundled_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def test_bundled_models_are_listed_by_id(bundle):
+    first, second = bundled_models()
+    assert (first.id, second.id) == ("a-model", "b-model")
+    assert second.tags == ("nuclei",)
+    assert second.path == bundle / "enhancer.zip"
+    assert (second.name, second.description, second.license) == ("Tiny", "Does.", "MIT")
+
+
+def test_a_model_is_found_by_its_id(bundle):
+    assert find_model("a-model") == bundle / "enhancer.zip"
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: path], ids=["str", "Path"])
+def test_a_model_is_found_by_its_path(package, kind):
+    assert find_model(kind(package)) == package
+
+
+def test_a_model_that_is_nowhere_is_refused_with_a_list_of_what_there_is(bundle):
+    with pytest.raises(PackageError, match=r"No model 'c-model'.*Bundled: a-model, b-model"):
+        find_model("c-model")
+
+
+def test_every_model_in_the_real_bundle_is_there():
+    for entry in bundled_models():
+        assert entry.path.is_file(), entry.id
+        assert find_model(entry.id) == entry.path
