@@ -15,7 +15,7 @@ from s2d_zoo.cli import options
 @click.option("--size", default=256, show_default=True, help="Side of the simulated images, px.")
 @click.option("--strokes", default=10, show_default=True, help="Strokes per class.")
 @options.trees
-@options.steps
+@click.option("--steps", default=400, show_default=True, help="Training steps of the segmentor.")
 @options.seed
 @options.overwrite
 @options.quiet
