@@ -21,9 +21,10 @@ from s2d_zoo.data.simulated_scribbles import simulate_scribbles
 from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.export.description import Attribution, Author
 from s2d_zoo.pipeline.adapt import adapt
-from s2d_zoo.pipeline.inputs import AdaptInputs
+from s2d_zoo.pipeline.inputs import AdaptInputs, hash_path
 from s2d_zoo.pipeline.job import AdaptSettings
 from s2d_zoo.pipeline.report import write_report
+from s2d_zoo.zoo.collection import find_model
 
 RESULTS = Path(__file__).parent / "results"
 TARGETS = ("nuclei_hela", "nuclei_gowt1")
@@ -54,12 +55,13 @@ def write_inputs(target: str, folder: Path, data_dir: Path | None) -> AdaptInput
 
 def run_target(target: str, output: Path, data_dir: Path | None) -> dict[str, Any]:
     """Adapt to a target, or take the result that is there."""
-    report = output / target / "adapted" / "report.json"
+    folder = output / f"{target}-{hash_path(find_model(ENHANCER))[:8]}"  # another enhancer is another run
+    report = folder / "adapted" / "report.json"
     if not report.exists():
-        inputs = write_inputs(target, output / target / "inputs", data_dir)
+        inputs = write_inputs(target, folder / "inputs", data_dir)
         attribution = Attribution(authors=(Author(name="The s2d-zoo developers"),), license="CC-BY-NC-4.0")
         settings = AdaptSettings(attribution=attribution, model_name=f"Benchmark {target}", seed=SEED)
-        result = adapt(inputs, settings, output / target / "adapted", existing="overwrite")
+        result = adapt(inputs, settings, folder / "adapted", existing="overwrite")
         write_report(result)
     facts: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return facts

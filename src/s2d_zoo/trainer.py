@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from s2d_zoo.architectures.unet import UNet
-from s2d_zoo.data.atomic import write_json
+from s2d_zoo.data.atomic import read_json, write_json
 from s2d_zoo.data.patches import IMAGE, TARGET, WEIGHT, Sample
 from s2d_zoo.errors import ConfigError
 
@@ -152,7 +152,9 @@ def train(
         callbacks.append(EarlyStopping(_VALIDATION_LOSS, patience=settings.patience))
     if progress:
         callbacks.append(_Progress(progress, total=settings.steps))
-    last = folder / f"{_LAST}.ckpt"
+    last, finished = folder / f"{_LAST}.ckpt", folder / "finished.json"
+    if finished.exists():  # Lightning would train on: that a training has stopped is not in its checkpoint
+        return _read_finished(task, finished)
     with _quiet_lightning(), _interruptible():
         trainer = lightning.Trainer(
             max_epochs=epochs,
@@ -168,10 +170,10 @@ def train(
         )
         trainer.fit(task, ckpt_path=last if last.exists() else None, weights_only=True if last.exists() else None)
     best = checkpoint.best_model_score
-    _load_weights(task, last if validation is None else Path(checkpoint.best_model_path))
-    return TrainingResult(
-        model=model.cpu().eval(), steps=trainer.global_step, validation_loss=None if best is None else float(best)
-    )
+    kept = last if validation is None else Path(checkpoint.best_model_path)
+    loss_of_best = None if best is None else float(best)
+    write_json(finished, {"steps": trainer.global_step, "validation_loss": loss_of_best, "weights": kept.name})
+    return _read_finished(task, finished)
 
 
 class _Task(lightning.LightningModule):
@@ -245,10 +247,14 @@ class _Progress(Callback):
         self._bar.close()
 
 
-def _load_weights(task: _Task, path: Path) -> None:
-    # from the file, because a training that had ended before is not run again, and leaves the weights without EMA
-    state = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
+def _read_finished(task: _Task, path: Path) -> TrainingResult:
+    """The result of a training that has ended, from its files: there the weights are the averaged ones."""
+    finished = read_json(path)
+    state = torch.load(path.parent / finished["weights"], weights_only=True, map_location="cpu")["state_dict"]
     task.load_state_dict(state)
+    return TrainingResult(
+        model=task.network.cpu().eval(), steps=finished["steps"], validation_loss=finished["validation_loss"]
+    )
 
 
 def _check_same_training(folder: Path, model: UNet, settings: TrainingSettings) -> None:
@@ -258,7 +264,7 @@ def _check_same_training(folder: Path, model: UNet, settings: TrainingSettings) 
     described = {**asdict(settings), "network": digest}
     path = folder / "settings.json"
     if path.exists():
-        found = json.loads(path.read_text())
+        found = read_json(path)
         changed = sorted(key for key in {*described, *found} if described.get(key) != found.get(key))
         if changed:
             msg = (

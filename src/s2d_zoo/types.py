@@ -14,7 +14,7 @@ bioimage.io's order; ``z`` is there for volumes only.
 | weights       | (z) y x            | float32 in [0, 1]                                 |
 """
 
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 CHANNEL: Final = "channel"
 FEATURE: Final = "feature"
@@ -23,5 +23,3 @@ SPACE: Final = ("z", "y", "x")
 
 #: what an enhancer and a segmentor give, in this order
 OUTPUT_CHANNELS: Final = ("foreground", "boundary")
-
-Ndim: TypeAlias = Literal[2, 3]

@@ -164,6 +164,8 @@ def rewrite(path, *, tensors=(), header=()):
     [
         {"header": {"kwargs": None}},
         {"header": {"kwargs": [1]}},
+        {"header": {"kwargs": {"depth": 2000}}},
+        {"header": {"kwargs": {"features": 6000}}},
         {"header": {"kwargs": {"depth": 0}}},
         {"header": {"kwargs": {"width": 3}}},
         {"header": {"kwargs": {"features": 3, "depth": 2}}},

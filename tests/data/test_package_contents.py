@@ -126,3 +126,23 @@ def test_a_description_that_names_a_file_elsewhere_is_refused(zipped, tmp_path):
 def test_a_package_without_a_readable_description_is_refused(zipped, members, message):
     with pytest.raises(PackageError, match=message), open_package(zipped(members)):
         pass
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+        + "".join(f"{n}: &{n} [{', '.join(['*' + p] * 10)}]\n" for p, n in zip("abcdef", "bcdefg", strict=True)),
+        "a: &a [*a]\n",
+    ],
+    ids=["many", "endless"],
+)
+def test_aliases_that_grow_without_end_are_refused(zipped, text):
+    with pytest.raises(UnsafePackageError, match="Aliases"), open_package(zipped([("rdf.yaml", text)])):
+        pass
+
+
+def test_an_address_that_leads_out_of_the_package_is_refused(zipped):
+    rdf = "type: model\nattachments: [{source: 'xx://../../../../etc/hostname'}]"
+    with pytest.raises(UnsafePackageError, match="outside"), open_package(zipped([("rdf.yaml", rdf)])):
+        pass

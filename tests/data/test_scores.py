@@ -7,7 +7,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from s2d_zoo.data.scores import Score, score_foreground, score_masks
+from s2d_zoo.data.scores import Score, score_foreground, score_masks, score_strokes
 from s2d_zoo.errors import AxesError
 
 
@@ -69,3 +69,11 @@ def test_other_pixels_are_refused(other):
     arrays = {"truth": plane(np.ones((2, 3))), "mask": plane(np.ones((2, 3))), other: plane(np.ones((3, 2)))}
     with pytest.raises(AxesError, match="cover the same pixels"):
         score_foreground(plane(np.ones((2, 3))), **arrays)
+
+
+@pytest.mark.parametrize(
+    ("painted", "expected"), [([2, 1, 0], 0.5), ([2, 2, 0], None), ([1, 1, 0], None), ([0, 0, 0], None)]
+)
+def test_strokes_can_tell_only_if_two_classes_are_painted(painted, expected):
+    score = score_strokes([plane([[0.9, 0.8, 0.0]])], [plane([painted], "uint8")], foreground=2)
+    assert (score.iou if score else None) == expected

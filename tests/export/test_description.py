@@ -80,3 +80,15 @@ def test_a_3d_contract_is_refused(enhancer, contract):
 
 def test_details_have_at_most_eight_fields():
     assert len(dataclasses.fields(ModelDetails)) <= 8
+
+
+def test_a_citation_is_read_from_text_and_doi():
+    assert Citation.parse("Ada; Analytical Engines 1843; 10.1234/ab-c") == Citation(
+        text="Ada; Analytical Engines 1843", doi="10.1234/ab-c"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "Ada 1843", "; 10.1234/abc", "Ada; https://doi.org/10.1234/abc"])
+def test_a_citation_without_text_or_bare_doi_is_refused(text):
+    with pytest.raises(ConfigError, match=r"text and a DOI"):
+        Citation.parse(text)

@@ -8,7 +8,14 @@ import xarray as xr
 
 from s2d_zoo.contract import PixelSize
 from s2d_zoo.data.images import read_image, write_image
-from s2d_zoo.errors import ConfigError, ContractMismatchError, PackageError, ScribbleError, UserInputError
+from s2d_zoo.errors import (
+    ConfigError,
+    ContractMismatchError,
+    PackageError,
+    SavedFileError,
+    ScribbleError,
+    UserInputError,
+)
 from s2d_zoo.export.description import Attribution, Author
 from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.pipeline.job import AdaptSettings, PseudoLabelSettings, open_job
@@ -190,3 +197,25 @@ def test_default_settings_only_need_makers_and_terms():
     settings = AdaptSettings(attribution=OURS)
     assert settings.model_id == "segmentor-adapted-with-s2d-zoo"
     assert settings.segmentor == SegmentorSettings(training=TrainingSettings(steps=600, batch_size=4))
+
+
+def test_overwriting_removes_the_results_of_an_earlier_run(plain_inputs, tmp_path, tiny_settings):
+    open_job(plain_inputs, tiny_settings(), tmp_path)
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "earlier.zip").write_text("earlier")
+    (tmp_path / "report.html").write_text("earlier")
+    open_job(plain_inputs, tiny_settings(), tmp_path, existing="overwrite")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_overwriting_leaves_a_folder_alone_that_no_run_wrote(plain_inputs, tmp_path, tiny_settings):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "mine.tif").write_text("mine")
+    open_job(plain_inputs, tiny_settings(), tmp_path, existing="overwrite")
+    assert (tmp_path / "images" / "mine.tif").read_text() == "mine"
+
+
+def test_a_damaged_run_file_is_named_on_resume(plain_inputs, tmp_path, tiny_settings):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(SavedFileError, match=r"run\.json is damaged"):
+        open_job(plain_inputs, tiny_settings(), tmp_path, existing="resume")

@@ -18,8 +18,10 @@ from s2d_zoo.cli import options
 @click.option("--ground-truth", multiple=True, type=options.FILE, help="Labels of each image, for scores only.")
 @click.option("--test-image", "test_images", multiple=True, type=options.FILE, help="Further image to score on.")
 @click.option("--test-ground-truth", multiple=True, type=options.FILE, help="Labels of each test image.")
+@options.axes
 @options.authors
 @options.license_
+@options.cite
 @click.option("--name", default="Segmentor adapted with s2d-zoo", show_default=True, help="Name of the model.")
 @options.foreground
 @options.class_names
@@ -45,6 +47,7 @@ def adapt(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - t
         ground_truth=chosen["ground_truth"],
         test_images=chosen["test_images"],
         test_ground_truth=chosen["test_ground_truth"],
+        axes=chosen["axes"],
     )
     run_adapt(ctx, inputs, chosen["output"], chosen)
 

@@ -1,11 +1,26 @@
 """`s2d-zoo demo`: `adapt` on simulated nuclei with the bundled enhancer."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import rich_click as click
 
 from s2d_zoo.cli import options
+
+#: options of `adapt` that the demo does not offer
+_FIXED: Final = {
+    "authors": ("s2d-zoo demo",),
+    "license_": "CC0-1.0",
+    "cite": (),
+    "name": "Demo segmentor of simulated nuclei",
+    "class_names": None,
+    "foreground": 2,
+    "forests": 5,
+    "confidence": 0.8,
+    "rescale": "1",
+    "segmentor_features": 8,
+    "resume": False,
+}
 
 
 @click.command()
@@ -23,22 +38,13 @@ from s2d_zoo.cli import options
 def demo(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - the options above
     """Run adapt on simulated, very noisy nuclei with the bundled enhancer."""
     from s2d_zoo.cli.adapt import run_adapt  # noqa: PLC0415 - heavy
+    from s2d_zoo.cli.settings import adapt_settings  # noqa: PLC0415 - heavy
     from s2d_zoo.pipeline.demo import write_demo_inputs  # noqa: PLC0415 - heavy
 
     output = chosen["output"]
+    everything = {**chosen, **_FIXED}
+    adapt_settings(everything)  # what is wrong with them shall be said before anything is written
     inputs = write_demo_inputs(
         output, size=chosen["size"], n_strokes=chosen["strokes"], seed=chosen["seed"], overwrite=chosen["overwrite"]
     )
-    fixed = {
-        "authors": ("s2d-zoo demo",),
-        "license_": "CC0-1.0",
-        "name": "Demo segmentor of simulated nuclei",
-        "class_names": None,
-        "foreground": 2,
-        "forests": 5,
-        "confidence": 0.8,
-        "rescale": "1",
-        "segmentor_features": 8,
-        "resume": False,
-    }
-    run_adapt(ctx, inputs, output / "adapted", {**chosen, **fixed})
+    run_adapt(ctx, inputs, output / "adapted", everything)

@@ -18,6 +18,7 @@ from s2d_zoo.cli import options
 @click.option("--training-data-license", default="not stated", show_default=True, help="Licence of that.")
 @options.authors
 @options.license_
+@options.cite
 @options.axes
 @options.seed
 @options.overwrite

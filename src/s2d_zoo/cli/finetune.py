@@ -16,6 +16,7 @@ from s2d_zoo.cli import options
 @click.option("--held-out", multiple=True, type=options.FILE, help="Strokes of each image to be tested on.")
 @click.option("--base-model", type=options.FILE, help="Network to start from (*.safetensors); a fresh one without.")
 @click.option("--output", required=True, type=options.FILE, help="Trained network, *.safetensors.")
+@options.axes
 @options.foreground
 @options.steps
 @options.segmentor_features
@@ -33,6 +34,7 @@ def finetune(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         weights=chosen["weights"],
         held_out=chosen["held_out"],
         base_model=chosen["base_model"],
+        axes=chosen["axes"],
     )
     training = finetune_files(
         files,
@@ -44,4 +46,6 @@ def finetune(**chosen: Any) -> None:  # noqa: ANN401 - the options above
     )
     if training.end_iou is not None and training.start_iou is not None:
         click.echo(f"IoU on held-out strokes: {training.end_iou:.3f}, before training {training.start_iou:.3f}")
+    else:
+        click.echo("not tested on held-out strokes: give --held-out, with strokes of foreground and background")
     click.echo(f"network: {chosen['output']}")

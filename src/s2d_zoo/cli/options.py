@@ -13,6 +13,12 @@ authors = click.option(
     metavar="'NAME; AFFILIATION; ORCID'",
     help="Author of the model, once for each; affiliation, ORCID iD and @github-user may follow the name.",
 )
+cite = click.option(
+    "--cite",
+    multiple=True,
+    metavar="'TEXT; DOI'",
+    help="Publication to cite, once for each; Shallow2Deep and U-Net are always cited.",
+)
 license_ = click.option("--license", "license_", metavar="SPDX", help="Licence of the model, e.g. CC-BY-4.0.")
 #: what numpy, torch and scikit-learn all take, with room for the seeds that are counted on from it
 _SEEDS = click.IntRange(0, 2**31 - 1)

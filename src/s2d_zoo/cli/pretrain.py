@@ -14,7 +14,7 @@ from s2d_zoo.cli import options
 @click.command()
 @click.option("--dataset", "datasets", multiple=True, help="Public dataset with instance labels, once for each.")
 @click.option("--simulated", default=60, show_default=True, help="Number of simulated images of nuclei.")
-@click.option("--data-dir", type=options.FILE, envvar="S2D_ZOO_DATA", help="Folder with local copies of datasets.")
+@click.option("--data-dir", type=options.FILE, help="Folder with local copies of datasets.")
 @click.option("--output", required=True, type=options.FILE, help="Folder; an interrupted training there goes on.")
 @click.option("--id", "identifier", required=True, help="Lower-case letters, digits and hyphens.")
 @click.option("--name", required=True, help="Name of the model, 5 to 128 characters.")
@@ -26,6 +26,7 @@ from s2d_zoo.cli import options
 @click.option("--tag", "tags", multiple=True, help="What it is for, in the zoo's words, e.g. nuclei.")
 @options.authors
 @options.license_
+@options.cite
 @click.option("--forests", default=120, show_default=True, help="Number of source forests.")
 @click.option("--stages", default=3, show_default=True, help="Stages; each adds tiles where the one before was wrong.")
 @click.option("--features", default=12, show_default=True, help="Channels of the network's first level.")

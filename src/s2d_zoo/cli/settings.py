@@ -5,19 +5,23 @@ from typing import Any, Literal
 
 from s2d_zoo.cli.options import split_names
 from s2d_zoo.errors import ConfigError
-from s2d_zoo.export.description import Attribution, Author
+from s2d_zoo.export.description import DEFAULT_CITATIONS, Attribution, Author, Citation
 from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.pipeline.job import AdaptSettings, PseudoLabelSettings
 from s2d_zoo.rf_adapter.classifier import ForestSettings
 
 
 def attribution(chosen: dict[str, Any]) -> Attribution:
-    """Authors and licence.
+    """Authors, licence and citations.
 
     Raises:
         ConfigError: naming what is missing.
     """
-    return Attribution(authors=tuple(Author.parse(text) for text in chosen["authors"]), license=chosen["license_"])
+    return Attribution(
+        authors=tuple(Author.parse(text) for text in chosen["authors"]),
+        license=chosen["license_"],
+        cite=(*(Citation.parse(text) for text in chosen["cite"]), *DEFAULT_CITATIONS),
+    )
 
 
 def segmentor(chosen: dict[str, Any]) -> SegmentorSettings:

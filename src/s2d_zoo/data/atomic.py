@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from s2d_zoo.errors import SavedFileError
+
 
 @contextmanager
 def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
@@ -71,3 +73,16 @@ def _swap_directories(written: Path, path: Path, *, aside: Path) -> None:
     except OSError:
         aside.replace(path)
         raise
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever was written
+    """Read a JSON file of a run.
+
+    Raises:
+        SavedFileError: if it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} is damaged: expected JSON, but {error}. Remove it (or its folder) to begin anew."
+        raise SavedFileError(msg) from error

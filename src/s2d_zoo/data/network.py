@@ -26,6 +26,8 @@ FORMAT_VERSION: Final = 1
 #: SHA-256 of earlier versions of ``architectures/unet.py`` whose packages this version still reads; to be extended
 #: whenever that file changes, because published packages hold the file as it was
 EARLIER_ARCHITECTURES: Final[frozenset[str]] = frozenset()
+#: a file that asks for more is not a network of ours, and could fill the memory
+_LARGEST: Final[Mapping[str, int]] = {"in_channels": 256, "out_channels": 64, "features": 256, "depth": 6}
 #: px; on a CPU the network is no faster on larger blocks
 _BLOCK: Final = 512
 
@@ -193,6 +195,13 @@ def own_architectures() -> frozenset[str]:
 
 
 def _build(kwargs: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> UNet:
+    if not isinstance(kwargs, Mapping):
+        msg = f"arguments for a network, found {type(kwargs).__name__}"
+        raise TypeError(msg)
+    large = {key: kwargs[key] for key, most in _LARGEST.items() if not 1 <= kwargs.get(key, 1) <= most}
+    if large:
+        msg = f"a network of {large}, expected at most {dict(_LARGEST)}"
+        raise ValueError(msg)
     model = UNet(**kwargs)
     model.load_state_dict(tensors)
     return model.eval()

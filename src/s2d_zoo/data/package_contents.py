@@ -20,6 +20,9 @@ _RDF_NAMES: Final = ("rdf.yaml", "bioimageio.yaml", "model.yaml")
 #: unpacked; the largest models of the zoo are far below
 _MAX_BYTES: Final = 4 * 1024**3
 _MAX_RDF_BYTES: Final = 4 * 1024**2
+#: of the description, aliases followed
+_MAX_ENTRIES: Final = 100_000
+_MAX_DEPTH: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +128,7 @@ def _read_folder(folder: Path, *, source: Path) -> PackageContents:
     if not isinstance(rdf, dict):
         msg = f"Expected a mapping in {name} of {source}, found {type(rdf).__name__}."
         raise PackageError(msg)
+    _check_extent(rdf, path)
     contents = PackageContents(
         source=source, folder=folder, rdf_name=name, rdf={str(key): value for key, value in rdf.items()}
     )
@@ -133,13 +137,36 @@ def _read_folder(folder: Path, *, source: Path) -> PackageContents:
     return contents
 
 
+def _check_extent(rdf: object, path: Path) -> None:
+    """Count the entries as a reader meets them: aliases make a short file endless.
+
+    Raises:
+        UnsafePackageError: if there are too many, or they lie too deep.
+    """
+    count = 0
+    waiting: list[tuple[object, int]] = [(rdf, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        count += 1
+        if count > _MAX_ENTRIES or depth > _MAX_DEPTH:
+            msg = (
+                f"{path} is not safe to read: expected at most {_MAX_ENTRIES} entries, {_MAX_DEPTH} deep, found more. "
+                "Aliases in YAML can do that. Do not use this file."
+            )
+            raise UnsafePackageError(msg)
+        if isinstance(value, dict):
+            waiting += [(entry, depth + 1) for entry in value.values()]
+        elif isinstance(value, list):
+            waiting += [(entry, depth + 1) for entry in value]
+
+
 def is_remote(name: str) -> bool:
     """Whether a file is named by its address on the network."""
     return "://" in name
 
 
 def _check_inside(reference: FileReference, contents: PackageContents) -> None:
-    if is_remote(reference.name):
+    if is_remote(reference.name) and not is_outside(reference.name.split("://", maxsplit=1)[1]):
         return
     folder = contents.folder.resolve()
     if is_outside(reference.name) or not (folder / reference.name).resolve().is_relative_to(folder):

@@ -1,5 +1,6 @@
 """How well a prediction agrees with the truth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,29 @@ def score_foreground(
     chosen: Any = slice(None) if mask is None else mask.values > 0
     predicted, actual = foreground.values[chosen] >= threshold, truth.values[chosen] > 0
     return score_masks([predicted], [actual])
+
+
+def score_strokes(
+    foregrounds: Sequence[xr.DataArray], strokes: Sequence[xr.DataArray], *, foreground: int
+) -> Score | None:
+    """Score of foreground probabilities on painted pixels only.
+
+    Args:
+        foregrounds: (z) y x, float in [0, 1], one for each image.
+        strokes: (z) y x, 0 = not painted, one for each image.
+        foreground: label of the foreground.
+
+    Returns:
+        The score, or None unless both foreground and something else is painted: on one alone, saying the same
+        everywhere would be perfect.
+    """
+    painted = [one.values > 0 for one in strokes]
+    actual = [one.values[mask] == foreground for one, mask in zip(strokes, painted, strict=True)]
+    together = np.concatenate(actual) if actual else np.zeros(0, dtype=bool)
+    if not together.any() or together.all():
+        return None
+    predicted = [one.values[mask] >= 0.5 for one, mask in zip(foregrounds, painted, strict=True)]
+    return score_masks(predicted, actual)
 
 
 def score_masks(predicted: list[np.ndarray[Any, Any]], actual: list[np.ndarray[Any, Any]]) -> Score:

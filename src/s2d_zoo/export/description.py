@@ -25,6 +25,7 @@ RESERVED_CONFIG_KEYS: Final = frozenset(
 )
 
 _ORCID: Final = re.compile(r"\d{4}-\d{4}-\d{4}-\d{3}[\dX]")
+_DOI: Final = re.compile(r"10\.\d{4,9}/\S+")
 _NAME: Final = re.compile(r"[A-Za-z0-9_+\- ()]{5,128}")
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_\-/.]*")
 _MAX_DESCRIPTION: Final = 1024
@@ -85,6 +86,19 @@ class Citation:
 
     text: str
     doi: str  #: bare, without the address of the resolver
+
+    @classmethod
+    def parse(cls, text: str) -> "Citation":
+        """Read ``"Text; 10.1234/abc"``.
+
+        Raises:
+            ConfigError: if there is no DOI behind the last semicolon.
+        """
+        words, _, doi = (part.strip() for part in text.rpartition(";"))
+        if not words or not _DOI.fullmatch(doi):
+            msg = f"A citation is a text and a DOI, as in 'Ada et al. 2026; 10.1234/abc', got {text!r}."
+            raise ConfigError(msg)
+        return cls(text=words, doi=doi)
 
 
 #: what every model of this workflow builds on
@@ -173,7 +187,7 @@ def check_words(*, identifier: str, name: str, description: str) -> None:
         msg = f"The model name must be 5 to 128 letters, digits, spaces or _+-(), got {name!r}."
         raise ConfigError(msg)
     if not _ID.fullmatch(identifier):
-        msg = f"The model id must be lower-case letters, digits or _-/. and start with a letter, got {identifier!r}."
+        msg = f"The model id must be lower-case letters, digits or _-/., the first no sign, got {identifier!r}."
         raise ConfigError(msg)
     if not 0 < len(description) <= _MAX_DESCRIPTION:
         msg = (

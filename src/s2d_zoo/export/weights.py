@@ -69,7 +69,10 @@ def write_weights(model: UNet, folder: Path, *, example: torch.Tensor, input_nam
     Raises:
         PackageError: if the ONNX file came out in another version than asked for.
     """
-    torch.save(model.state_dict(), folder / STATE_DICT_FILE)
+    # into memory first: on a full disk torch's own writer raises what nobody can tell from a bug
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    (folder / STATE_DICT_FILE).write_bytes(buffer.getvalue())
     architecture = resources.files("s2d_zoo.architectures") / ARCHITECTURE_FILE
     (folder / ARCHITECTURE_FILE).write_bytes(architecture.read_bytes())
     with _deprecated_on_purpose(), torch.no_grad():

@@ -15,7 +15,7 @@ from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.axes import space_dims
 from s2d_zoo.data.network import apply_network, network_kwargs
 from s2d_zoo.data.patches import IMAGE, PatchDataset, PatchSettings, PatchSource, Sample, without_metadata
-from s2d_zoo.data.scores import score_masks
+from s2d_zoo.data.scores import score_strokes
 from s2d_zoo.errors import AxesError, NotImprovedError, UserInputError
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels
 from s2d_zoo.trainer import TrainingResult, TrainingSettings, check_network_size, train
@@ -107,7 +107,7 @@ def train_segmentor(
         settings: training and patches.
         folder: for checkpoints.
         held_out: (z) y x, uint8, strokes that are in no label: the trained model must do on them at least as
-            well as the base model. Not checked where empty.
+            well as the base model. Not checked unless both foreground and another class are held out.
         foreground: label of the foreground in the strokes.
         progress: label of the progress bar on stderr.
 
@@ -118,7 +118,7 @@ def train_segmentor(
     """
     _check_images(base_model, images)
     if not any(bool((one.weights > 0).any()) for one in labels):
-        msg = "All pseudo-labels have weight 0: the forests agree nowhere. Paint more strokes, or lower --confidence."
+        msg = "All pseudo-labels have weight 0: the forests agree nowhere. Paint more strokes, or ask less confidence."
         raise UserInputError(msg)
     start = _stroke_iou(base_model, images, held_out, foreground)
     result = fit_segmentor(base_model, images, labels, settings, folder=folder, progress=progress)
@@ -152,8 +152,7 @@ def fit_segmentor(
         for image, one in zip(images, labels, strict=True)
     ]
     model = copy.deepcopy(base_model)
-    spread = float(model.input_scale.mean())
-    patches = PatchDataset(sources, settings.patches, finish=_VaryRaw(spread), seed=settings.training.seed)
+    patches = PatchDataset(sources, settings.patches, finish=_VaryRaw(model), seed=settings.training.seed)
     return train(model, patches, settings.training, folder=folder, progress=progress)
 
 
@@ -168,33 +167,30 @@ def _check_images(base_model: UNet, images: Sequence[xr.DataArray]) -> None:
 def _stroke_iou(
     model: UNet, images: Sequence[xr.DataArray], held_out: Sequence[xr.DataArray], foreground: int
 ) -> float | None:
-    """IoU of the foreground, counted on painted pixels only."""
-    model = copy.deepcopy(model).eval()
-    predicted, actual = [], []
-    for image, strokes in zip(images, held_out, strict=False):
-        painted = strokes.values > 0
-        if painted.any():
-            predicted.append(apply_network(model, image).values[0][painted] >= 0.5)
-            actual.append(strokes.values[painted] == foreground)
-    return score_masks(predicted, actual).iou if predicted else None
+    """IoU of the foreground on painted pixels; None where they cannot tell."""
+    if not any(bool((strokes > 0).any()) for strokes in held_out):
+        return None
+    foregrounds = [apply_network(model, image)[0] for image in images]
+    score = score_strokes(foregrounds, held_out, foreground=foreground)
+    return None if score is None else score.iou
 
 
 class _VaryRaw:
-    """Vary brightness, sharpness and noise of a raw patch."""
+    """Vary brightness, sharpness and noise of a raw patch, each channel by its own spread of values."""
 
-    def __init__(self, spread: float) -> None:
-        self._spread = spread
+    def __init__(self, model: UNet) -> None:
+        self._spread = model.input_scale[0].clone()
         self._blur_and_noise = Compose(
             [
                 RandGaussianSmooth(prob=0.2, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
-                RandGaussianNoise(prob=0.3, std=0.05 * spread),
+                RandGaussianNoise(prob=0.3, std=0.05),
             ]
         )
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
-        log_factor = generator.uniform(-np.log(_BRIGHTNESS), np.log(_BRIGHTNESS))
-        image = sample[IMAGE] * float(np.exp(log_factor)) + float(generator.normal(0, 0.05)) * self._spread
+        factor = float(np.exp(generator.uniform(-np.log(_BRIGHTNESS), np.log(_BRIGHTNESS))))
+        image = sample[IMAGE] / self._spread * factor + float(generator.normal(0, 0.05))
         self._blur_and_noise.set_random_state(seed=int(generator.integers(2**31)))
         with without_metadata():
             varied: Any = self._blur_and_noise(image)
-        return {**sample, IMAGE: torch.as_tensor(np.asarray(varied), dtype=torch.float32)}
+        return {**sample, IMAGE: torch.as_tensor(np.asarray(varied), dtype=torch.float32) * self._spread}

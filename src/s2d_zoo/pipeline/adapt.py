@@ -98,7 +98,6 @@ def adapt(
     with clock.stage("validation"):
         validation = tuple(validate_package(package) for package in packages)
         _write_validation(output, validation)
-    job.forget_checkpoints()
     return AdaptResult(
         job=job,
         predictions=tuple(predictions),

@@ -31,6 +31,7 @@ class AdaptInputs:
     ground_truth: tuple[Path, ...] = ()  #: none, or one for each image; for scores only
     test_images: tuple[Path, ...] = ()  #: further images, never trained on
     test_ground_truth: tuple[Path, ...] = ()  #: none, or one for each test image
+    axes: str | None = None  #: of the images, e.g. "yxc", where the files do not tell
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -45,6 +46,15 @@ class AdaptInputs:
             if len(files) != len(partners) and (needed or files):
                 msg = f"{option} was given {len(files)} times and {of} {len(partners)} times: give one for each."
                 raise ConfigError(msg)
+
+    def named_hashes(self) -> dict[str, str]:
+        """SHA-256 of images and strokes by kind, number and file name: folders are nobody's business."""
+        kinds = (("image", self.images), ("scribbles", self.scribbles))
+        return {
+            f"{kind} {number}, {path.name}": hash_path(path)
+            for kind, paths in kinds
+            for number, path in enumerate(paths, start=1)
+        }
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file that was given, by path (of folders: over their files in order of name)."""
@@ -73,8 +83,8 @@ def read_inputs(inputs: AdaptInputs) -> AdaptData:
         AxesError: for files that do not cover the same pixels, or differ in channels or dimensions.
         UserInputError: for NaN in an image, or labels that are no integers.
     """
-    images = _read_images(inputs.images)
-    test_images = _read_images(inputs.test_images)
+    images = _read_images(inputs.images, inputs.axes)
+    test_images = _read_images(inputs.test_images, inputs.axes)
     scribbles = tuple(read_scribbles(path) for path in inputs.scribbles)
     ground_truth = tuple(read_labels(path) for path in inputs.ground_truth)
     test_ground_truth = tuple(read_labels(path) for path in inputs.test_ground_truth)
@@ -114,8 +124,8 @@ def hash_path(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_images(paths: Sequence[Path]) -> tuple[xr.DataArray, ...]:
-    images = tuple(read_image(path) for path in paths)
+def _read_images(paths: Sequence[Path], axes: str | None) -> tuple[xr.DataArray, ...]:
+    images = tuple(read_image(path, axes=axes) for path in paths)
     for path, image in zip(paths, images, strict=True):
         check_finite(image, f"image {path}")
     return images

@@ -1,6 +1,5 @@
 """One run of `adapt`: what goes in, what was chosen, and the folder that it writes to."""
 
-import json
 import re
 import shutil
 from dataclasses import dataclass, field, replace
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from s2d_zoo.contract import ForestContract, RFContract
-from s2d_zoo.data.atomic import write_json
+from s2d_zoo.data.atomic import read_json, write_json
 from s2d_zoo.data.axes import space_dims
 from s2d_zoo.data.scribbles import StrokeSplit, hold_out_strokes
 from s2d_zoo.enhancer.prediction import Enhancer, check_rescale
@@ -162,9 +161,20 @@ def open_job(
         _check_same_run(output / RUN_FILE, run)
     else:
         job.forget_checkpoints()
+        _remove_earlier(output)
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / RUN_FILE, run)
     return job
+
+
+def _remove_earlier(output: Path) -> None:
+    """Remove what an earlier run wrote here, and nothing else: two runs side by side would be taken for one."""
+    if not (output / RUN_FILE).is_file():  # then whatever is here is not ours
+        return
+    for name in ("images", "packages", "validation"):
+        shutil.rmtree(output / name, ignore_errors=True)
+    for name in ("report.html", "report.json", "classifier.safetensors", "segmentor.safetensors"):
+        (output / name).unlink(missing_ok=True)
 
 
 def _check_enhancer(enhancer: Enhancer, package: Path, data: AdaptData, settings: AdaptSettings) -> None:
@@ -206,7 +216,7 @@ def _check_same_run(path: Path, run: dict[str, Any]) -> None:
     if not path.is_file():
         msg = f"There is no run to resume: {path} is missing. Leave --resume out to begin."
         raise ConfigError(msg)
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path)
     changed = sorted(key for key in {*run, *found} if run.get(key) != found.get(key))
     if changed:
         msg = f"{path} is of a run with other {', '.join(changed)}. Resume with the same files, options and versions."

@@ -31,9 +31,6 @@ def write_packages(
     if segmentors.training is not None:
         save_network(segmentors.training.model, network)
         packages.append(_write_segmentor(job, segmentors.training.model, predictions, scores, package))
-    else:  # those of an earlier run in this folder are not this run's
-        network.unlink(missing_ok=True)
-        package.unlink(missing_ok=True)
     if job.enhancer_package.is_file():
         target = folder / job.enhancer_package.name
         with atomic_write(target) as temporary:
@@ -59,7 +56,7 @@ def _write_segmentor(
         kind="segmentor",
         config={
             "provenance": {
-                "inputs": job.run["inputs"],
+                "inputs": job.inputs.named_hashes(),
                 "versions": job.run["versions"],
                 "seed": settings.seed,
                 "enhancer": job.enhancer.id,

@@ -84,8 +84,6 @@ def write_maps(job: Job, predictions: Sequence[Prediction]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, values in _maps(prediction).items():
             _write(folder / f"{name}.tif", values.assign_attrs(job.data.images[index].attrs))
-        if prediction.segmentation is None:  # one of an earlier run in this folder is not this run's
-            (folder / "segmentation.tif").unlink(missing_ok=True)
 
 
 def _maps(prediction: Prediction) -> dict[str, xr.DataArray]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from s2d_zoo.contract import RFContract
+from s2d_zoo.contract import PixelSize, RFContract
 from s2d_zoo.data.atomic import atomic_write, write_json
 from s2d_zoo.data.datasets import LabelledImage, describe_dataset, load_dataset
 from s2d_zoo.data.synthetic import NucleiSimulation, simulate_nuclei
@@ -201,9 +201,16 @@ def _contract(forests: SourceForests) -> RFContract:
                 }
             ),
             "raw_channels": None,
+            "pixel_size": _common_pixel_size(forests.images),
             "object_diameter": round(float(np.median(diameters)), 1),
         }
     )
+
+
+def _common_pixel_size(images: Sequence[LabelledImage]) -> PixelSize | None:
+    """Of all images, or None where they differ or do not say."""
+    sizes = {image.image.attrs.get("pixel_size") for image in images}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _diameters(image: LabelledImage) -> np.ndarray[Any, Any]:

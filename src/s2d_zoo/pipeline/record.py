@@ -1,6 +1,5 @@
 """What a run was: every option, version, seed and input hash, in ``run.json``."""
 
-import json
 import os
 import platform
 import time
@@ -14,7 +13,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from s2d_zoo._version import __version__
-from s2d_zoo.data.atomic import write_json
+from s2d_zoo.data.atomic import read_json, write_json
 
 FORMAT: Final = "s2d-zoo/run"
 FORMAT_VERSION: Final = 1
@@ -74,7 +73,7 @@ class Clock:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path and path.exists() else {}
+        self.seconds: dict[str, float] = read_json(path) if path and path.exists() else {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from s2d_zoo._version import __version__
 from s2d_zoo.data.atomic import atomic_write, write_json
-from s2d_zoo.data.scores import score_masks
+from s2d_zoo.data.scores import score_strokes
 from s2d_zoo.pipeline.adapt import AdaptResult
 from s2d_zoo.pipeline.prediction import Prediction
 from s2d_zoo.types import CHANNEL
@@ -58,6 +58,7 @@ def write_report(result: AdaptResult) -> Path:
     )
     with atomic_write(output / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
+    result.job.forget_checkpoints()  # only now is nothing left that an interrupted run would need them for
     return output / "report.html"
 
 
@@ -113,13 +114,9 @@ def summarise(result: AdaptResult) -> dict[str, Any]:
 
 def _pseudo_label_iou(result: AdaptResult) -> float | None:
     """IoU, on the held-out strokes, of the labels that the segmentor learnt from."""
-    predicted, actual = [], []
-    for prediction, strokes in zip(result.predictions, result.job.split.held_out, strict=True):
-        painted = strokes.values > 0
-        if prediction.labels is not None and painted.any():
-            predicted.append(prediction.labels.labels.values[0][painted] >= 0.5)
-            actual.append(strokes.values[painted] == result.job.settings.foreground)
-    return score_masks(predicted, actual).iou if predicted else None
+    foregrounds = [prediction.labels.labels[0] for prediction in result.predictions if prediction.labels is not None]
+    score = score_strokes(foregrounds, result.job.split.held_out, foreground=result.job.settings.foreground)
+    return None if score is None else score.iou
 
 
 def draw_stages(

@@ -1,5 +1,6 @@
 """Each stage by itself, from files to files."""
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 from s2d_zoo.validate.report import ValidationReport
 from s2d_zoo.validate.validation import validate_package
 from s2d_zoo.zoo.collection import find_model
+
+logger = logging.getLogger(__name__)
 
 
 def classify_file(
@@ -97,6 +100,8 @@ def enhance_file(
         load_classifier(classifier).contract if classifier else describe_probabilities(maps, foreground=foreground)
     )
     factor = loaded.rescale_factor(delivered) if rescale == "auto" else rescale
+    for misfit in loaded.check(delivered):
+        logger.warning("%s", misfit)
     enhanced = loaded.enhance(maps, delivered, rescale=factor, progress="enhancer" if progress else None)
     write_image(output, enhanced, overwrite=overwrite)
     return output
@@ -136,6 +141,7 @@ class FinetuneFiles:
     weights: tuple[Path, ...] = ()
     held_out: tuple[Path, ...] = ()
     base_model: Path | None = None
+    axes: str | None = None  #: of the images, where the files do not tell
 
     def __post_init__(self) -> None:
         for option, files in (
@@ -165,7 +171,7 @@ def finetune_files(
         UserInputError: for anything wrong with images or labels.
     """
     refuse_existing(output, overwrite=overwrite)
-    images = [read_image(path) for path in files.images]
+    images = [read_image(path, axes=files.axes) for path in files.images]
     labels = [
         _read_pseudo_labels(path, image, files.weights[index] if files.weights else None)
         for index, (path, image) in enumerate(zip(files.pseudo_labels, images, strict=True))
@@ -213,12 +219,12 @@ def export_file(
 
 
 def refuse_existing(path: Path | None, *, overwrite: bool) -> None:
-    """Refuse early, before anything is computed.
+    """Refuse early, before anything is computed; of ``file.h5:/key`` the file counts.
 
     Raises:
         ConfigError: if there is something at the path.
     """
-    if path is not None and path.exists() and not overwrite:
+    if path is not None and not overwrite and (path.exists() or Path(str(path).partition(":/")[0]).exists()):
         msg = f"{path} exists already. Give another name, or --overwrite to replace it."
         raise ConfigError(msg)
 

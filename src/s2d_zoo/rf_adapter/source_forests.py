@@ -12,7 +12,6 @@ probabilities ``maps.zarr/NNNN/<image>`` (uint8, 255 = 1).
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ import zarr
 from scipy import ndimage
 from tqdm import tqdm
 
-from s2d_zoo.data.atomic import write_json
+from s2d_zoo.data.atomic import read_json, write_json
 from s2d_zoo.data.datasets import LabelledImage
 from s2d_zoo.data.scribbles import count_classes
 from s2d_zoo.data.simulated_scribbles import Brush, simulate_scribbles
@@ -138,11 +137,11 @@ class SourceForests:
         Raises:
             UserInputError: before all forests are grown.
         """
-        last = self.folder / "maps.zarr" / _name(self.settings.n_forests - 1)
-        if not last.is_dir():
+        stored = zarr.open_group(self.folder / "maps.zarr", mode="a", zarr_format=2)
+        last = stored.get(_name(self.settings.n_forests - 1))
+        if last is None or "complete" not in last.attrs:
             msg = f"Not all of the {self.settings.n_forests} forests in {self.folder} are grown yet: call grow() first."
             raise UserInputError(msg)
-        stored = zarr.open_group(self.folder / "maps.zarr", mode="r")
         found = []
         for number in range(self.settings.n_forests):
             group: Any = stored[_name(number)]
@@ -231,7 +230,7 @@ class SourceForests:
             "images": self.source_hash,
         }
         path = self.folder / "settings.json"
-        if path.exists() and json.loads(path.read_text()) != described:
+        if path.exists() and read_json(path) != described:
             msg = f"{self.folder} holds forests from other images or settings. Choose another folder, or remove it."
             raise ConfigError(msg)
         (self.folder / "forests").mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from s2d_zoo.errors import PackageError
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
-#: the formats that run here without executing code from the package
+#: the formats that run here without executing Python code from the package
 RUNNABLE: Final = ("pytorch_state_dict", "torchscript", "onnx")
 
 #: what a test needs; all else (authors, links, …) could only make bioimageio.core look things up on the network
@@ -35,7 +35,7 @@ def reason_not_to_run(contents: PackageContents, weights_format: str) -> str | N
     tensors = (*contents.rdf["inputs"], *contents.rdf["outputs"])
     steps = [step for tensor in tensors for key in ("preprocessing", "postprocessing") for step in tensor.get(key, ())]
     if any(step.get("id") == "custom" for step in steps):
-        return "its postprocessing is Python code from the package, which is not run"
+        return "its pre- or postprocessing is Python code from the package, which is not run"
     if weights_format not in RUNNABLE:
         return f"s2d-zoo runs {', '.join(RUNNABLE)} only"
     if weights_format != "pytorch_state_dict":

@@ -16,7 +16,10 @@ _NETWORK: Final = (Check.W01, Check.W02, Check.A01, Check.T01)
 
 
 def validate_package(path: Path, *, select: Sequence[str] = (), ignore: Sequence[str] = ()) -> ValidationReport:
-    """Run the checks on a package, without the network and without code from the package.
+    """Run the checks on a package, without the network and without Python code from the package.
+
+    TorchScript and ONNX weights are run: they are programs of their own, in the sandbox that torch and onnxruntime
+    give them, which is not one against malice. Check packages of unknown origin with ``ignore=("W", "A", "T")``.
 
     A check that fails is a result, not an exception; one whose precondition does not hold is skipped, and says so.
 

@@ -1,0 +1,183 @@
+"""The commands for single stages, called one after another as a user would."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from s2d_zoo.data.images import read_image
+from s2d_zoo.pipeline import pretrain as pretrain_module
+from s2d_zoo.pipeline.pretrain import PretrainResult
+from s2d_zoo.trainer import TrainingResult
+
+
+def test_the_stages_follow_each_other_from_file_to_file(call, files, package, tmp_path):
+    def step(*arguments):
+        outcome = call(*arguments)
+        assert outcome.exit_code == 0, outcome.stderr
+        return outcome
+
+    common = ("--quiet",)
+    done = step(
+        *("classify", "--image", files.image, "--scribbles", files.strokes, "--output", tmp_path / "forest.tif"),
+        *("--save-classifier", tmp_path / "forest.safetensors", "--trees", 5, *common),
+    )
+    assert done.stdout == f"probabilities: {tmp_path / 'forest.tif'}\n"
+    done = step(
+        *("enhance", "--probabilities", tmp_path / "forest.tif", "--classifier", tmp_path / "forest.safetensors"),
+        *("--enhancer", package, "--output", tmp_path / "enhanced.tif", *common),
+    )
+    assert done.stdout == f"enhanced: {tmp_path / 'enhanced.tif'}\n"
+    assert read_image(tmp_path / "enhanced.tif").sizes["channel"] == 2
+    network = tmp_path / "net.safetensors"
+    done = step(
+        *("finetune", "--image", files.image, "--pseudo-labels", tmp_path / "enhanced.tif", "--output", network),
+        *("--held-out", files.strokes, "--steps", 2, "--segmentor-features", 2, *common),
+    )
+    assert done.stdout.splitlines()[-1] == f"network: {network}"
+    assert "IoU on held-out strokes" in done.stdout
+    done = step(
+        *("export", "--network", network, "--image", files.image, "--output", tmp_path / "mine.zip"),
+        *("--id", "mine", "--name", "My model", "--training-data", "simulated cells"),
+        *("--authors", "Ada", "--license", "MIT"),
+    )
+    assert "F01" in done.stdout
+    done = step("validate", tmp_path / "mine.zip", "--select", "F", "--format", "json")
+    assert json.loads(done.stdout)["passed"]
+
+
+def test_the_forest_gives_the_same_from_the_command_and_from_its_file(call, files, tmp_path):
+    strokes = ("--scribbles", files.strokes, "--trees", 3, "--save-classifier", tmp_path / "f.safetensors")
+    for name, source in (("a", strokes), ("b", ("--classifier", tmp_path / "f.safetensors"))):
+        assert call("classify", "--image", files.image, "--output", tmp_path / f"{name}.tif", *source).exit_code == 0
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), read_image(tmp_path / "b.tif"))
+
+
+TERMS = ("--authors", "A", "--license", "MIT")
+EXPORT = ("export", "--network", "IMAGE", "--image", "IMAGE", "--output", "OUT", "--id", "x", "--name", "My model")
+PRETRAIN = ("pretrain", "--output", "OUT", "--name", "My model")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("classify", "--image", "IMAGE", "--output", "OUT"),
+        ("classify", "--image", "IMAGE", "--output", "OUT", "--scribbles", "IMAGE", "--classifier", "IMAGE"),
+        ("enhance", "--probabilities", "IMAGE", "--output", "OUT", "--enhancer", "PACKAGE"),
+        ("enhance", "--probabilities", "IMAGE", "--output", "OUT", "--enhancer", "PACKAGE", "--rescale", "x"),
+        ("finetune", "--image", "IMAGE", "--image", "IMAGE", "--pseudo-labels", "IMAGE", "--output", "OUT"),
+        ("finetune", "--image", "IMAGE", "--pseudo-labels", "IMAGE", "--output", "OUT", "--segmentor-features", "0"),
+        (*EXPORT, "--training-data", "x"),
+        ("validate", "OUT"),
+        ("validate", "PACKAGE", "--select", "Z"),
+        (*PRETRAIN, *TERMS, "--id", "Not An Id"),
+        (*PRETRAIN, "--id", "x"),
+        *((*PRETRAIN, *TERMS, "--id", "x", f"--{name}", "0") for name in ("forests", "steps", "features", "simulated")),
+    ],
+    ids=" ".join,
+)
+def test_misuse_is_told_and_writes_nothing(call, files, package, tmp_path, arguments):
+    places = {"IMAGE": files.image, "OUT": tmp_path / "out.tif", "PACKAGE": package}
+    outcome = call(*(places.get(argument, argument) for argument in arguments))
+    assert outcome.exit_code == 2, outcome
+    assert outcome.message
+    assert outcome.stdout == ""
+    assert not (tmp_path / "out.tif").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("classify", "--image", "IMAGE", "--classifier", "IMAGE", "--output", "OUT"),
+        ("classify", "--image", "IMAGE", "--scribbles", "STROKES", "--trees", "2", "--output", "OUT.xyz"),
+        (*EXPORT, *TERMS, "--training-data", "x"),
+        ("finetune", "--image", "IMAGE", "--pseudo-labels", "MISSING", "--output", "OUT"),
+        ("validate", "IMAGE"),
+    ],
+    ids=" ".join,
+)
+def test_files_that_cannot_be_used_are_failures(call, files, tmp_path, arguments):
+    places = {
+        "IMAGE": files.image,
+        "STROKES": files.strokes,
+        "OUT": tmp_path / "out.tif",
+        "OUT.xyz": tmp_path / "out.xyz",
+        "MISSING": tmp_path / "missing.tif",
+    }
+    outcome = call(*(places.get(argument, argument) for argument in arguments))
+    assert outcome.exit_code == 1, outcome
+    assert outcome.message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_that_are_there_are_kept(call, files, tmp_path):
+    (tmp_path / "out.tif").write_text("mine")
+    outcome = call("classify", "--image", files.image, "--scribbles", files.strokes, "--output", tmp_path / "out.tif")
+    assert outcome.exit_code == 2
+    assert "--overwrite" in outcome.message
+    assert (tmp_path / "out.tif").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("format_", "word"), [("text", "F01: "), ("markdown", "| F01 |"), ("json", '"check": "F01"')])
+def test_a_validation_is_written_in_the_format_asked_for(call, package, format_, word):
+    outcome = call("validate", package, "--select", "F01", "--format", format_)
+    assert outcome.exit_code == 0
+    assert word in outcome.stdout.replace("  ", " ")
+    assert outcome.stderr == ""
+
+
+def test_a_package_that_fails_a_check_ends_with_1(call, folder):
+    folder.rdf["license"] = "mine"
+    outcome = call("validate", folder.save(), "--select", "F")
+    assert outcome.exit_code == 1
+    assert "failed" in outcome.stdout
+
+
+def test_bundled_models_are_listed_by_tag(call):
+    every = call("list")
+    assert every.exit_code == 0
+    assert "nuclei-fluo-2d" in every.stdout
+    assert call("list", "--tag", "shallow2deep").stdout == every.stdout
+    assert call("list", "--tag", "no-such-tag").stdout == ""
+
+
+def test_pretraining_passes_every_option_on_and_tells_the_results(call, tmp_path, monkeypatch):
+    seen = {}
+
+    def pretend(settings, output, **options):
+        seen.update(settings=settings, output=output, **options)
+        training = TrainingResult(model=None, steps=1, validation_loss=None)
+        return PretrainResult(
+            package=output / "x.zip", card=output / "card", training=training, comparisons=(), seconds={}
+        )
+
+    monkeypatch.setattr(pretrain_module, "pretrain", pretend)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    outcome = call(
+        *("pretrain", "--output", tmp_path, "--id", "x", "--name", "My model", "--authors", "Ada", "--license", "MIT"),
+        *("--simulated", 5, "--dataset", "a", "--dataset", "b", "--data-dir", tmp_path, "--forests", 9, "--stages", 2),
+        *("--features", 3, "--trees", 4, "--steps", 50, "--seed", 6, "--tag", "nuclei", "--quiet"),
+    )
+    assert outcome.exit_code == 0, outcome.stderr
+    assert outcome.stdout == f"package: {tmp_path / 'x.zip'}\nmodel card: {tmp_path / 'card'}\n"
+    settings = seen["settings"]
+    assert settings.source.datasets == ("a", "b")
+    assert settings.source.n_simulated == 5
+    assert (settings.forests.n_forests, settings.forests.n_stages, settings.forests.n_estimators) == (9, 2, 4)
+    assert (settings.enhancer.features, settings.enhancer.training.steps) == (3, 50)
+    assert settings.enhancer.training.steps_per_epoch == 50
+    assert (settings.seed, settings.tags, seen["progress"], seen["data_dir"]) == (6, ("nuclei",), False, tmp_path)
+    assert seen["command"].startswith("OMP_NUM_THREADS=1 s2d-zoo ")
+
+
+def test_the_program_writes_results_to_stdout_and_progress_to_stderr(files, tmp_path):
+    """In a process of its own, as from a shell."""
+    code = "import sys; from s2d_zoo.cli import cli; cli(sys.argv[1:])"
+    arguments = ["classify", "--image", files.image, "--scribbles", files.strokes, "--output", tmp_path / "out.tif"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments), "--trees", "2"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"probabilities: {tmp_path / 'out.tif'}\n"

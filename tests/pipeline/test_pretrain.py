@@ -1,0 +1,172 @@
+"""From labelled images to a published enhancer, on a very small scale."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from s2d_zoo.data.patches import PatchDataset, PatchSettings
+from s2d_zoo.data.synthetic import NucleiSimulation
+from s2d_zoo.enhancer.pretrained import load_enhancer
+from s2d_zoo.enhancer.training import EnhancerSettings
+from s2d_zoo.errors import ConfigError
+from s2d_zoo.export.description import Attribution, Author
+from s2d_zoo.pipeline import pretrain as module
+from s2d_zoo.pipeline.pretrain import PretrainSettings, SourceSettings, pretrain, simulated_images
+from s2d_zoo.rf_adapter.source_forests import SourceForestSettings
+from s2d_zoo.trainer import TrainingSettings
+from s2d_zoo.validate.validation import validate_package
+
+SMALL = NucleiSimulation.random
+
+
+def make_settings(**changes):
+    settings = PretrainSettings(
+        id="tiny",
+        name="Tiny enhancer",
+        description="Enhances.",
+        attribution=Attribution(authors=(Author(name="Ada"),), license="MIT"),
+        tags=("nuclei",),
+        source=SourceSettings(datasets=(), n_simulated=4),
+        forests=SourceForestSettings(n_forests=3, n_estimators=5),
+        enhancer=EnhancerSettings(
+            features=2,
+            depth=2,
+            patches=PatchSettings(size=32),
+            training=TrainingSettings(steps=4, steps_per_epoch=2, batch_size=2, device="cpu"),
+        ),
+        seed=1,
+    )
+    return replace(settings, **changes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Images of 96 px, two of them for the evaluation, and forests of few trees there."""
+
+    def fewer_for_evaluation(count, *, purpose, seed):
+        return simulated_images(2 if purpose == "evaluation" else count, purpose=purpose, seed=seed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.NucleiSimulation, "random", partial(SMALL, size=96))
+        patch.setattr(module, "simulated_images", fewer_for_evaluation)
+        patch.setattr(module, "compare_on_images", partial(module.compare_on_images, n_strokes=3))
+        patch.setattr("s2d_zoo.enhancer.training._VALIDATION_PATCHES", 4)
+        yield
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    return tmp_path_factory.mktemp("pretrain")
+
+
+@pytest.fixture(scope="module")
+def result(output):
+    return pretrain(make_settings(), output, command="s2d-zoo pretrain --seed 1", progress=False)
+
+
+def test_the_package_is_valid_and_loads_as_an_enhancer(result):
+    assert validate_package(result.package, select=("F", "C")).passed
+    enhancer = load_enhancer(result.package)
+    assert enhancer.id == "tiny"
+    assert enhancer.contract.forest.n_source_forests == 3
+    assert enhancer.contract.forest.n_estimators == 5
+    assert enhancer.contract.object_diameter > 5
+    assert enhancer.contract.features is not None
+
+
+def test_the_card_holds_figures_command_and_times(result):
+    text = (result.card / "README.md").read_text()
+    assert "s2d-zoo pretrain --seed 1" in text
+    assert "simulated nuclei (2 images), RF" in text
+    assert "4 simulated images of nuclei" in text
+    assert (result.card / "cover.png").stat().st_size > 100
+
+
+def test_the_evaluation_holds_both_scores_and_the_record_of_the_run(result):
+    evaluation = json.loads((result.card / "evaluation.json").read_text())
+    (comparison,) = evaluation["comparisons"]
+    assert comparison == result.comparisons[0].to_json()
+    assert set(comparison["iou"]) == {"RF", "enhanced"}
+    assert evaluation["run"]["options"]["settings"]["forests"]["n_forests"] == 3
+    assert set(evaluation["run"]["inputs"]) == {"training images", "validation images"}
+    assert set(evaluation["seconds"]) == {"source forests", "training", "evaluation"}
+
+
+def test_a_finished_run_is_not_done_again(result, output, monkeypatch):
+    before = result.package.read_bytes()
+    monkeypatch.setattr("s2d_zoo.rf_adapter.source_forests.SourceForests._grow_one", lambda *_: pytest.fail("again"))
+    again = pretrain(make_settings(), output, command="again", progress=False)
+    assert again.package.read_bytes() == before
+    assert again.training.steps == result.training.steps
+    assert again.seconds["source forests"] >= result.seconds["source forests"]
+
+
+@pytest.mark.parametrize("when", ["forests", "training"])
+def test_an_interrupted_run_is_resumed_to_the_same_package(result, tmp_path, monkeypatch, when):
+    with monkeypatch.context() as patch:
+        if when == "training":
+            ask = PatchDataset.__getitem__
+
+            def interrupted(patches, index):
+                if index >= 5:
+                    raise KeyboardInterrupt
+                return ask(patches, index)
+
+            patch.setattr(PatchDataset, "__getitem__", interrupted)
+        else:
+            grow = module.SourceForests._grow_one
+
+            def interrupted(forests, number, maps):
+                if number == 2:
+                    raise KeyboardInterrupt
+                grow(forests, number, maps)
+
+            patch.setattr(module.SourceForests, "_grow_one", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(make_settings(), tmp_path, command="", progress=False)
+    resumed = pretrain(make_settings(), tmp_path, command="", progress=False)
+    assert resumed.package.read_bytes() == result.package.read_bytes()
+
+
+def test_another_run_in_the_same_folder_is_refused(result, output, contents):
+    before = contents(output)
+    with pytest.raises(ConfigError, match="other images or settings"):
+        pretrain(make_settings(seed=2), output, command="", progress=False)
+    after = contents(output)
+    before.pop("seconds.json"), after.pop("seconds.json")
+    assert after == before
+
+
+def test_images_of_one_purpose_appear_in_no_other():
+    groups = [simulated_images(4, purpose=purpose, seed=0) for purpose in ("training", "validation", "evaluation")]
+    pictures = [image.image.values.tobytes() for group in groups for image in group]
+    assert len(set(pictures)) == 12
+    again = simulated_images(4, purpose="training", seed=0)
+    np.testing.assert_array_equal(again[3].image, groups[0][3].image)
+    assert not np.array_equal(simulated_images(1, purpose="training", seed=1)[0].image, groups[0][0].image)
+
+
+def test_datasets_are_split_into_training_and_validation(monkeypatch):
+    images = simulated_images(6, purpose="training", seed=3)
+    monkeypatch.setattr(module, "load_dataset", lambda *_, **__: images)
+    settings = make_settings(source=SourceSettings(datasets=("any",), n_simulated=0, validation=0.34))
+    training, validation = module._source_images(settings, None)
+    assert len(training) == 4
+    assert sorted(one.name for one in [*training, *validation]) == [one.name for one in images]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"datasets": (), "n_simulated": 1}, {"validation": 0.0}, {"validation": 1.0}], ids=str
+)
+def test_sources_out_of_range_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        SourceSettings(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"id": "Upper Case"}, {"name": "abc"}, {"description": ""}], ids=str)
+def test_words_that_no_package_takes_are_refused_before_the_training(wrong):
+    with pytest.raises(ConfigError):
+        make_settings(**wrong)
