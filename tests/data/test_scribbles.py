@@ -197,3 +197,11 @@ def test_the_seed_decides_which():
 def test_a_fraction_outside_of_0_to_1_is_refused(fraction):
     with pytest.raises(ConfigError, match=r"\[0, 1\)"):
         hold_out_strokes([TEN], fraction=fraction)
+
+
+def test_instances_in_place_of_strokes_are_warned_of(tmp_path, caplog):
+    labels = np.zeros((16, 16), dtype=np.uint8)
+    labels[0, :8] = range(1, 9)
+    write_image(tmp_path / "instances.tif", xr.DataArray(labels, dims=("y", "x")))
+    read_scribbles(tmp_path / "instances.tif")
+    assert "Are these instances" in caplog.text

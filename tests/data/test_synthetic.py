@@ -101,3 +101,13 @@ def test_nuclei_without_room_are_left_out():
 def test_what_cannot_be_simulated_is_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):
         NucleiSimulation(**wrong)
+
+
+def test_images_through_one_microscope_share_their_uneven_light():
+    dark = NucleiSimulation(size=64, n_nuclei=1, diameter=4.0, photons=1000.0, background=1.0, read_noise=0.0)
+    first, second, other = (
+        simulate_nuclei(dark, seed=seed, light_seed=light)[0].values[0].astype(float)
+        for seed, light in ((1, 5), (2, 5), (3, 6))
+    )
+    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.9
+    assert np.corrcoef(first.ravel(), other.ravel())[0, 1] < 0.9

@@ -42,6 +42,7 @@ def test_a_run_writes_every_stage(run):
                 "segmentation",
             )
         ),
+        *(f"images/test-01-others/{name}.tif" for name in ("forest_foreground", "enhanced", "segmentation")),
     }
     written = {path.name for path in run.output.iterdir()}
     assert {"run.json", "report.html", "report.json", "validation"} <= written

@@ -196,7 +196,9 @@ def test_a_share_of_held_out_strokes_out_of_range_is_refused(plain_inputs, tmp_p
 def test_default_settings_only_need_makers_and_terms():
     settings = AdaptSettings(attribution=OURS)
     assert settings.model_id == "segmentor-adapted-with-s2d-zoo"
-    assert settings.segmentor == SegmentorSettings(training=TrainingSettings(steps=600, batch_size=4))
+    assert settings.segmentor == SegmentorSettings(
+        training=TrainingSettings(steps=600, steps_per_epoch=100, batch_size=4)
+    )
 
 
 def test_overwriting_removes_the_results_of_an_earlier_run(plain_inputs, tmp_path, tiny_settings):
@@ -219,3 +221,9 @@ def test_a_damaged_run_file_is_named_on_resume(plain_inputs, tmp_path, tiny_sett
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(SavedFileError, match=r"run\.json is damaged"):
         open_job(plain_inputs, tiny_settings(), tmp_path, existing="resume")
+
+
+def test_a_resumed_run_names_the_option_that_differs(plain_inputs, tmp_path, tiny_settings):
+    open_job(plain_inputs, tiny_settings(), tmp_path)
+    with pytest.raises(ConfigError, match=r"options\.settings\.foreground|options\.settings\.model_name"):
+        open_job(plain_inputs, tiny_settings(model_name="Another model"), tmp_path, existing="resume")

@@ -232,3 +232,13 @@ def test_a_file_that_is_no_network_is_not_exported(run, tmp_path, words):
     with pytest.raises(SavedFileError, match="not a network"):
         export_file(run.output / "classifier.safetensors", run.inputs.images[0], tmp_path / "mine.zip", **words)
     assert not (tmp_path / "mine.zip").exists()
+
+
+@pytest.mark.parametrize("target", ["output", "save_to"])
+def test_an_input_is_never_overwritten(run, tmp_path, target):
+    precious = tmp_path / "strokes.tif"
+    precious.write_bytes(run.inputs.scribbles[0].read_bytes())
+    places = {"output": tmp_path / "out.tif", "save_to": None, target: precious}
+    with pytest.raises(ConfigError, match="is an input of this command"):
+        classify(run, places["output"], scribbles=precious, save_to=places["save_to"], overwrite=True)
+    assert precious.read_bytes() == run.inputs.scribbles[0].read_bytes()

@@ -65,7 +65,11 @@ def run_adapt(ctx: click.RichContext, inputs: Any, output: Path, chosen: dict[st
     existing: Literal["refuse", "overwrite", "resume"] = (
         "overwrite" if chosen["overwrite"] else "resume" if chosen["resume"] else "refuse"
     )
-    result = adapt_files(inputs, adapt_settings(chosen), output, existing=existing, progress=not chosen["quiet"])
+    try:
+        result = adapt_files(inputs, adapt_settings(chosen), output, existing=existing, progress=not chosen["quiet"])
+    except KeyboardInterrupt:
+        click.echo("Interrupted. The same command with --resume goes on from the last checkpoint.", err=True)
+        raise
     report = write_report(result)
     for subset, methods in result.scores.items():
         for method, score in methods.items():

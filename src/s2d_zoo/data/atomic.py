@@ -39,6 +39,8 @@ def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         written = workplace / path.name
         yield written
         _refuse_existing(path, overwrite=overwrite)
+        if written.is_file():  # some libraries write files that nobody else may read
+            written.chmod(0o666 & ~_umask())
         if path.is_dir() and not path.is_symlink() and written.is_dir():
             _swap_directories(written, path, aside=workplace / "old")
         else:
@@ -57,6 +59,13 @@ def write_json(path: Path, obj: Any) -> None:  # noqa: ANN401 (whatever JSON can
     text = json.dumps(obj, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(path) as written:
         written.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _umask() -> int:
+    """What new files of this process may not be; there is no way to read it but to set it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:

@@ -5,6 +5,7 @@ strokes: pixels of one stroke are all but copies of each other.
 """
 
 import itertools
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,11 @@ from s2d_zoo.data.axes import as_labels, check_same_space
 from s2d_zoo.data.images import read_labels
 from s2d_zoo.errors import ConfigError, ScribbleError, UserInputError
 
+logger = logging.getLogger(__name__)
+
 MAX_CLASSES: Final = 32
+#: strokes of more classes than this are rather instances of one
+_UNLIKELY_CLASSES: Final = 6
 #: share of the strokes of each class in each draw
 _RESAMPLED: Final = 0.75
 
@@ -32,11 +37,14 @@ def read_scribbles(path: Path | str, *, axes: str | None = None) -> xr.DataArray
         ImageFileError: if it cannot be read.
     """
     try:
-        labels = read_labels(path, axes=axes)
-        return check_scribbles(labels)
+        scribbles = check_scribbles(read_labels(path, axes=axes))
     except UserInputError as error:
         msg = f"Strokes in {path}: {error}"
         raise ScribbleError(msg) from error
+    n_classes = len(np.unique(scribbles.values[scribbles.values > 0]))
+    if n_classes > _UNLIKELY_CLASSES:
+        logger.warning("Strokes in %s: %d classes. Are these instances, not strokes?", path, n_classes)
+    return scribbles
 
 
 def check_scribbles(scribbles: xr.DataArray, *, image: xr.DataArray | None = None) -> xr.DataArray:

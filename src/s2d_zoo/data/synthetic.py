@@ -73,7 +73,9 @@ class NucleiSimulation:
         )
 
 
-def simulate_nuclei(simulation: NucleiSimulation, *, seed: int) -> tuple[xr.DataArray, xr.DataArray]:
+def simulate_nuclei(
+    simulation: NucleiSimulation, *, seed: int, light_seed: int | None = None
+) -> tuple[xr.DataArray, xr.DataArray]:
     """Simulate one image.
 
     Nuclei are ellipses with a wavy outline and a patchy texture, of different brightness, some of them
@@ -82,6 +84,8 @@ def simulate_nuclei(simulation: NucleiSimulation, *, seed: int) -> tuple[xr.Data
     Args:
         simulation: sample and microscope.
         seed: decides everything that is random.
+        light_seed: decides where the background is uneven; images through one microscope share it. When ``None``,
+            ``seed`` decides that too.
 
     Returns:
         The image (channel y x, uint16) and its instances (y x, uint16, 0 = background).
@@ -92,7 +96,8 @@ def simulate_nuclei(simulation: NucleiSimulation, *, seed: int) -> tuple[xr.Data
         _place_nucleus(instances, number, simulation, generator)
     brightness = np.concatenate([[0.0], generator.lognormal(0.0, 0.25, simulation.n_nuclei)])[instances]
     texture = 1.0 + 0.25 * _smooth_noise(instances.shape, 2.5, generator)
-    uneven = 1.0 + 0.35 * _smooth_noise(instances.shape, simulation.size / 4, generator)
+    illumination = generator if light_seed is None else np.random.default_rng(light_seed)
+    uneven = 1.0 + 0.35 * _smooth_noise(instances.shape, simulation.size / 4, illumination)
     light = ndimage.gaussian_filter(brightness * texture, simulation.blur) + simulation.background * uneven
     if simulation.clutter:
         light = light + simulation.clutter * _clutter(simulation, generator)

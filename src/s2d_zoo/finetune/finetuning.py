@@ -38,7 +38,9 @@ class SegmentorSettings:
     features: int = 8  #: channels of the network's first level
     depth: int = 3
     patches: PatchSettings = field(default_factory=lambda: PatchSettings(zoom=(0.8, 1.25), soft_target=True))
-    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(steps=600, batch_size=4))
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(steps=600, steps_per_epoch=100, batch_size=4)
+    )
 
     def __post_init__(self) -> None:
         check_network_size(self.features, self.depth, patch=self.patches.size)

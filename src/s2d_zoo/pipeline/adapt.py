@@ -91,7 +91,7 @@ def adapt(
         segmentors = train_segmentors(job, predictions, baseline=compared)
         predictions = add_segmentations(segmentors, predictions, job.data.images)
         test_predictions = add_segmentations(segmentors, test_predictions, job.data.test_images)
-    write_maps(job, predictions)
+    write_maps(job, predictions, test_predictions)
     scores = _score(job, predictions, test_predictions)
     with clock.stage("packages"):
         packages = write_packages(job, segmentors, predictions, scores)

@@ -37,7 +37,7 @@ def write_demo_inputs(output: Path, *, size: int, n_strokes: int, seed: int, ove
     simulation = NucleiSimulation.high_noise(size=size)
     files: dict[str, xr.DataArray] = {}
     for name, offset in _SEEDS.items():
-        image, instances = simulate_nuclei(simulation, seed=offset + 10 * seed)
+        image, instances = simulate_nuclei(simulation, seed=offset + 10 * seed, light_seed=seed)
         files |= {f"{name}.tif": image, f"{name}-truth.tif": instances}
         if name == "train":
             files["train-strokes.tif"] = simulate_scribbles(binary_classes(instances), n_strokes=n_strokes, seed=seed)

@@ -111,6 +111,10 @@ class Job:
         """Where the maps of an image go."""
         return self.output / "images" / f"{index + 1:02d}-{self.inputs.images[index].stem}"
 
+    def test_image_folder(self, index: int) -> Path:
+        """Where the maps of a test image go."""
+        return self.output / "images" / f"test-{index + 1:02d}-{self.inputs.test_images[index].stem}"
+
     def forget_checkpoints(self) -> None:
         """Remove all checkpoints, once the run is over."""
         shutil.rmtree(self.output / _CHECKPOINTS, ignore_errors=True)
@@ -217,7 +221,17 @@ def _check_same_run(path: Path, run: dict[str, Any]) -> None:
         msg = f"There is no run to resume: {path} is missing. Leave --resume out to begin."
         raise ConfigError(msg)
     found = read_json(path)
-    changed = sorted(key for key in {*run, *found} if run.get(key) != found.get(key))
+    changed = _differences(run, found)
     if changed:
         msg = f"{path} is of a run with other {', '.join(changed)}. Resume with the same files, options and versions."
         raise ConfigError(msg)
+
+
+def _differences(one: object, other: object, name: str = "") -> list[str]:
+    """Names of what differs, as ``settings.seed``."""
+    if one == other:
+        return []
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return [name or "content"]
+    keys = sorted({*one, *other})
+    return [found for key in keys for found in _differences(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))]

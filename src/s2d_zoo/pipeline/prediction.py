@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import xarray as xr
 
@@ -77,13 +76,15 @@ def add_pseudo_labels(job: Job, forests: Forests, predictions: Sequence[Predicti
     return labelled
 
 
-def write_maps(job: Job, predictions: Sequence[Prediction]) -> None:
-    """Write every map of the images with strokes as TIFF."""
-    for index, prediction in enumerate(predictions):
-        folder = job.image_folder(index)
+def write_maps(job: Job, predictions: Sequence[Prediction], test_predictions: Sequence[Prediction]) -> None:
+    """Write every map of every image as TIFF."""
+    folders = [(job.image_folder(index), one) for index, one in enumerate(predictions)]
+    folders += [(job.test_image_folder(index), one) for index, one in enumerate(test_predictions)]
+    images = (*job.data.images, *job.data.test_images)
+    for (folder, prediction), image in zip(folders, images, strict=True):
         folder.mkdir(parents=True, exist_ok=True)
         for name, values in _maps(prediction).items():
-            _write(folder / f"{name}.tif", values.assign_attrs(job.data.images[index].attrs))
+            write_image(folder / f"{name}.tif", values.assign_attrs(image.attrs), overwrite=True)
 
 
 def _maps(prediction: Prediction) -> dict[str, xr.DataArray]:
@@ -93,10 +94,6 @@ def _maps(prediction: Prediction) -> dict[str, xr.DataArray]:
     if prediction.segmentation is not None:
         maps["segmentation"] = prediction.segmentation
     return maps
-
-
-def _write(path: Path, values: xr.DataArray) -> None:
-    write_image(path, values, overwrite=True)
 
 
 def _new_classifier(job: Job, *, seed: int) -> PixelClassifier:

@@ -58,7 +58,7 @@ def classify_file(
         msg = "Give either --scribbles, to fit a forest, or --classifier, to use a saved one."
         raise ConfigError(msg)
     for target in (output, save_to):
-        refuse_existing(target, overwrite=overwrite)
+        refuse_existing(target, overwrite=overwrite, inputs=(image, scribbles, classifier))
     picture = read_image(image, axes=axes)
     if classifier is not None:
         fitted = load_classifier(classifier)
@@ -93,7 +93,7 @@ def enhance_file(
         ConfigError: if the output is there already, or the factor cannot be told.
         ImageFileError, PackageError: for files that cannot be read or written.
     """
-    refuse_existing(output, overwrite=overwrite)
+    refuse_existing(output, overwrite=overwrite, inputs=(probabilities, classifier))
     loaded = load_enhancer(find_model(enhancer))
     maps = read_image(probabilities, axes=axes)
     delivered = (
@@ -170,7 +170,7 @@ def finetune_files(
         ConfigError: if the output is there already.
         UserInputError: for anything wrong with images or labels.
     """
-    refuse_existing(output, overwrite=overwrite)
+    refuse_existing(output, overwrite=overwrite, inputs=(files.base_model,))
     images = [read_image(path, axes=files.axes) for path in files.images]
     labels = [
         _read_pseudo_labels(path, image, files.weights[index] if files.weights else None)
@@ -218,13 +218,19 @@ def export_file(
     return validate_package(package)
 
 
-def refuse_existing(path: Path | None, *, overwrite: bool) -> None:
+def refuse_existing(path: Path | None, *, overwrite: bool, inputs: Sequence[Path | None] = ()) -> None:
     """Refuse early, before anything is computed; of ``file.h5:/key`` the file counts.
 
     Raises:
-        ConfigError: if there is something at the path.
+        ConfigError: if there is something at the path, or it is one of the inputs.
     """
-    if path is not None and not overwrite and (path.exists() or Path(str(path).partition(":/")[0]).exists()):
+    if path is None:
+        return
+    file = Path(str(path).partition(":/")[0])
+    if file.exists() and any(one is not None and one.exists() and file.samefile(one) for one in inputs):
+        msg = f"{path} is an input of this command and would be lost. Give the output another name."
+        raise ConfigError(msg)
+    if not overwrite and file.exists():
         msg = f"{path} exists already. Give another name, or --overwrite to replace it."
         raise ConfigError(msg)
 
