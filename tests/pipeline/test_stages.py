@@ -56,7 +56,7 @@ def test_the_foreground_may_have_the_first_label(inputs, tmp_path, job, forests,
 
 def test_maps_of_what_was_not_made_are_not_written(job, forests, tmp_path):
     plain = predict(job, forests, job.data.images, what="image")
-    write_maps(job, plain, [])
+    write_maps(job, plain, predict(job, forests, job.data.test_images, what="test image"))
     folder = job.image_folder(0)
     assert sorted(path.name for path in folder.iterdir()) == ["enhanced.tif", "forest_foreground.tif"]
 

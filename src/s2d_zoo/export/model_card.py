@@ -36,7 +36,7 @@ class CardFacts:
 def known_limits(details: ModelDetails, geometry: TileGeometry) -> tuple[str, ...]:
     """What is known to go wrong with a package of this kind, one sentence each."""
     general = (
-        "2D only: stacks are processed slice by slice.",
+        "2D only: give a stack slice by slice.",
         f"Fiji (deepImageJ): images smaller than {-(-geometry.min_size // 3)} px along y or x fail.",
         "Fiji (deepImageJ): images above about 50.3 million values (channels x height x width) hang; cut them first.",
         (
