@@ -26,7 +26,8 @@ Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 #: a forest at another pixel size than the enhancer's, by more than this factor, should be rescaled
 PIXEL_SIZE_TOLERANCE: Final = 2.0
-_TO_MICROMETER: Final = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3}
+#: by which factor a length in a unit becomes one in micrometer
+TO_MICROMETER: Final = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3}
 
 
 class _Model(BaseModel):
@@ -73,7 +74,7 @@ class PixelSize(_Model):
     @property
     def in_plane_micrometer(self) -> float:
         """Mean of y and x, in micrometer."""
-        return (self.y + self.x) / 2 * _TO_MICROMETER[self.unit]
+        return (self.y + self.x) / 2 * TO_MICROMETER[self.unit]
 
 
 class ForestContract(_Model):

@@ -21,5 +21,7 @@ FEATURE: Final = "feature"
 #: spatial dims in the order in which every array of this project has them
 SPACE: Final = ("z", "y", "x")
 
+#: ilastik's Trainable Domain Adaptation lists the models that carry this tag
+ENHANCER_TAG: Final = "shallow2deep"
 #: what an enhancer and a segmentor give, in this order
 OUTPUT_CHANNELS: Final = ("foreground", "boundary")

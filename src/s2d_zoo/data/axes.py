@@ -6,7 +6,7 @@ labels, weights); see `s2d_zoo.types`.
 """
 
 from collections.abc import Hashable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import xarray as xr
@@ -15,6 +15,8 @@ from s2d_zoo.errors import AxesError
 from s2d_zoo.types import CHANNEL, SPACE
 
 LETTER_TO_DIM: Final[Mapping[str, str]] = {"c": CHANNEL, "z": "z", "y": "y", "x": "x", "t": "time"}
+
+DIM_TO_LETTER: Final[Mapping[str, str]] = {dim: letter for letter, dim in LETTER_TO_DIM.items()}
 
 #: default reading of an array without axes, by number of dimensions
 _DEFAULT_AXES: Final[Mapping[int, str]] = {2: "yx", 3: "zyx", 4: "czyx"}
@@ -66,6 +68,11 @@ def label_axes(values: np.ndarray[Any, Any], axes: str | None = None) -> xr.Data
 def space_dims(array: xr.DataArray) -> tuple[str, ...]:
     """The spatial dims of an array, in the project's order (z y x)."""
     return tuple(dim for dim in SPACE if dim in array.dims)
+
+
+def count_space_dims(array: xr.DataArray) -> Literal[2, 3]:
+    """2 for a plane, 3 for a volume."""
+    return 3 if len(space_dims(array)) == 3 else 2
 
 
 def space_shape(array: xr.DataArray) -> dict[str, int]:

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from s2d_zoo.data.axes import LETTER_TO_DIM, label_axes
+from s2d_zoo.contract import TO_MICROMETER
+from s2d_zoo.data.axes import DIM_TO_LETTER, label_axes
 from s2d_zoo.data.image_metadata import (
-    TO_MICROMETER,
     check_declared_size,
     check_number_type,
     pixel_size_from,
@@ -26,7 +26,6 @@ _LOCATION: Final = re.compile(r"(?P<file>.+?\.(?:h5|hdf5|hdf))(?::(?P<key>.*))?"
 _TYPE_FLAGS: Final = {"c": 1, "z": 2, "y": 2, "x": 2, "t": 8}
 #: the convention of Fiji's HDF5 plugin: z, y, x in micrometer
 _ELEMENT_SIZE: Final = "element_size_um"
-_DIM_TO_LETTER: Final = {dim: letter for letter, dim in LETTER_TO_DIM.items()}
 
 
 def split_location(location: str) -> tuple[Path, str | None] | None:
@@ -71,7 +70,7 @@ def write_hdf5(path: Path, key: str | None, image: xr.DataArray) -> None:
         dataset = file.create_dataset(
             key or DEFAULT_KEY, data=image.values, chunks=True, compression="gzip", shuffle=True, track_times=False
         )
-        dataset.attrs["axistags"] = _axistags([_DIM_TO_LETTER[str(dim)] for dim in image.dims])
+        dataset.attrs["axistags"] = _axistags([DIM_TO_LETTER[str(dim)] for dim in image.dims])
         pixel_size = pixel_size_of(image.attrs)
         if pixel_size is not None:
             factor = TO_MICROMETER[pixel_size.unit]

@@ -25,7 +25,6 @@ _UNITS: Final[Mapping[str, tuple[Unit, float]]] = {
     **dict.fromkeys(("in", "inch"), ("millimeter", 25.4)),
     **dict.fromkeys(("m", "meter", "metre"), ("millimeter", 1000.0)),
 }
-TO_MICROMETER: Final[Mapping[str, float]] = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3}
 
 #: smaller declared arrays are simply allocated, in bytes
 _HARMLESS_BYTES: Final = 2**28

@@ -11,7 +11,7 @@ import zarr
 from zarr.codecs import GzipCodec
 
 from s2d_zoo.contract import PixelSize
-from s2d_zoo.data.axes import LETTER_TO_DIM, label_axes
+from s2d_zoo.data.axes import DIM_TO_LETTER, LETTER_TO_DIM, label_axes
 from s2d_zoo.data.image_metadata import check_declared_size, check_number_type, pixel_size_from, pixel_size_of
 from s2d_zoo.errors import ImageFileError
 from s2d_zoo.types import CHANNEL
@@ -21,7 +21,6 @@ ZarrFormat: TypeAlias = Literal[2, 3]
 _LOCATION: Final = re.compile(r"(?P<store>.+?\.zarr)(?:[/\\]+(?P<key>.*))?", re.IGNORECASE)
 #: what marks a directory as Zarr
 _MARKERS: Final = ("zarr.json", ".zarray", ".zgroup")
-_DIM_TO_LETTER: Final = {dim: letter for letter, dim in LETTER_TO_DIM.items()}
 #: largest chunk that is written, in px
 _CHUNKS: Final = {CHANNEL: 1, "z": 16, "y": 512, "x": 512}
 
@@ -106,7 +105,7 @@ def _ome_attributes(image: xr.DataArray, zarr_format: ZarrFormat) -> dict[str, A
     scale: list[float] = []
     for dim in map(str, image.dims):
         size = getattr(pixel_size, dim, None) if dim != CHANNEL else None
-        axes.append({"name": _DIM_TO_LETTER[dim], "type": CHANNEL if dim == CHANNEL else "space"})
+        axes.append({"name": DIM_TO_LETTER[dim], "type": CHANNEL if dim == CHANNEL else "space"})
         scale.append(size or 1.0)
         if size:
             axes[-1]["unit"] = pixel_size.unit if pixel_size else ""
@@ -178,7 +177,7 @@ def _array_axes(array: zarr.Array[Any]) -> str | None:
 
 
 def _letters(names: list[str]) -> str | None:
-    letters = [_DIM_TO_LETTER.get(name.lower(), name.lower()) for name in names]
+    letters = [DIM_TO_LETTER.get(name.lower(), name.lower()) for name in names]
     return "".join(letters) if set(letters) <= set(LETTER_TO_DIM) else None
 
 

@@ -14,11 +14,10 @@ from bioimageio.spec.utils import get_spdx_licenses
 
 from s2d_zoo.contract import RFContract
 from s2d_zoo.errors import ConfigError
+from s2d_zoo.types import ENHANCER_TAG
 
 Kind: TypeAlias = Literal["enhancer", "segmentor"]
 
-#: ilastik's Trainable Domain Adaptation lists the models that carry this tag
-ENHANCER_TAG: Final = "shallow2deep"
 #: keys of ``config.s2d_zoo`` that the exporter writes itself
 RESERVED_CONFIG_KEYS: Final = frozenset(
     {"format_version", "s2d_zoo_version", "kind", "receptive_radius", "rf_contract", "github_users", "files"}

@@ -20,10 +20,10 @@ from s2d_zoo.data.network import network_kwargs
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.export import weights
 from s2d_zoo.export.cover import COVER_FILE
-from s2d_zoo.export.description import ENHANCER_TAG, Author, ModelDetails
+from s2d_zoo.export.description import Author, ModelDetails
 from s2d_zoo.export.geometry import TileGeometry
 from s2d_zoo.export.reference_tensors import TEST_INPUT_FILE, TEST_OUTPUT_FILE
-from s2d_zoo.types import OUTPUT_CHANNELS
+from s2d_zoo.types import ENHANCER_TAG, OUTPUT_CHANNELS
 
 RDF_FILE: Final = "rdf.yaml"
 CARD_FILE: Final = "README.md"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from s2d_zoo.contract import ForestContract, RFContract
+from s2d_zoo.contract import ClassContract, ForestContract, RFContract
 from s2d_zoo.data.atomic import read_json, write_json
-from s2d_zoo.data.axes import space_dims
+from s2d_zoo.data.axes import count_space_dims
 from s2d_zoo.data.scribbles import StrokeSplit, hold_out_strokes
 from s2d_zoo.enhancer.prediction import Enhancer, check_rescale
 from s2d_zoo.enhancer.pretrained import load_enhancer
@@ -99,6 +99,11 @@ class Job:
     run: dict[str, Any]
     show_progress: bool
 
+    @property
+    def classes(self) -> tuple[ClassContract, ...]:
+        """Name and meaning of label 1, 2, … of the strokes."""
+        return _name_classes(self.data, self.settings)
+
     def label(self, text: str) -> str | None:
         """Label of a progress bar, or none."""
         return text if self.show_progress else None
@@ -181,16 +186,20 @@ def _remove_earlier(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
 
 
+def _name_classes(data: AdaptData, settings: AdaptSettings) -> tuple[ClassContract, ...]:
+    names = settings.class_names
+    return name_classes(max(data.n_classes, len(names or ())), foreground=settings.foreground, names=names)
+
+
 def _check_enhancer(enhancer: Enhancer, package: Path, data: AdaptData, settings: AdaptSettings) -> None:
     """Refuse what the first forest would show not to fit, before there is one."""
-    names = settings.class_names
-    classes = name_classes(max(data.n_classes, len(names or ())), foreground=settings.foreground, names=names)
+    classes = _name_classes(data, settings)
     if not any(bool((strokes == settings.foreground).any()) for strokes in data.scribbles):
         msg = f"No stroke has the label of the foreground, {settings.foreground}. Paint it, or say --foreground LABEL."
         raise ScribbleError(msg)
     image = data.images[0]
     expected = RFContract(
-        ndim=3 if len(space_dims(image)) == 3 else 2,
+        ndim=count_space_dims(image),
         classes=classes,
         channels=foreground_channels(classes),
         forest=ForestContract(implementation="sklearn", labels="strokes"),

@@ -10,7 +10,7 @@ from s2d_zoo.data.images import write_image
 from s2d_zoo.data.scribbles import resample_strokes
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels, consensus_labels
 from s2d_zoo.pipeline.job import Job
-from s2d_zoo.rf_adapter.classifier import PixelClassifier, name_classes
+from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.types import CHANNEL
 
 
@@ -97,9 +97,7 @@ def _maps(prediction: Prediction) -> dict[str, xr.DataArray]:
 
 
 def _new_classifier(job: Job, *, seed: int) -> PixelClassifier:
-    names = job.settings.class_names
-    classes = name_classes(max(job.data.n_classes, len(names or ())), foreground=job.settings.foreground, names=names)
-    return PixelClassifier(settings=job.settings.forest, classes=classes, random_state=seed)
+    return PixelClassifier(settings=job.settings.forest, classes=job.classes, random_state=seed)
 
 
 def _predict_one(job: Job, classifier: ProbabilityPredictor, image: xr.DataArray, text: str) -> Prediction:

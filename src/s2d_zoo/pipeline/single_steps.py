@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from s2d_zoo.contract import ForestContract, RFContract
-from s2d_zoo.data.axes import as_labels, check_same_space, space_dims
+from s2d_zoo.data.axes import as_labels, check_same_space, count_space_dims, space_dims
 from s2d_zoo.data.images import read_image, write_image
 from s2d_zoo.data.network import load_network, save_network
 from s2d_zoo.data.scribbles import read_scribbles
@@ -119,7 +119,7 @@ def describe_probabilities(maps: xr.DataArray, *, foreground: int) -> RFContract
         raise UserInputError(msg)
     classes = name_classes(maps.sizes[CHANNEL], foreground=foreground)
     return RFContract(
-        ndim=3 if len(space_dims(maps)) == 3 else 2,
+        ndim=count_space_dims(maps),
         classes=classes,
         channels=foreground_channels(classes),
         forest=ForestContract(implementation="unknown", labels="unknown"),

@@ -9,7 +9,7 @@ import xarray as xr
 from sklearn.ensemble import RandomForestClassifier
 
 from s2d_zoo.contract import ClassContract, ForestContract, RFContract, Role
-from s2d_zoo.data.axes import as_image, space_dims
+from s2d_zoo.data.axes import as_image, count_space_dims, space_dims
 from s2d_zoo.data.blockwise import Blocking, map_blocks
 from s2d_zoo.data.images import check_finite
 from s2d_zoo.data.scribbles import check_scribbles, count_classes
@@ -111,7 +111,7 @@ class PixelClassifier:
             n_jobs=-1,
         ).fit(rows, labels)
         contract = RFContract(
-            ndim=3 if len(space_dims(contract_of)) == 3 else 2,
+            ndim=count_space_dims(contract_of),
             classes=self.classes,
             channels=foreground_channels(self.classes),
             features=self.selection.to_contract(),

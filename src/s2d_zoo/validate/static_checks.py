@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from s2d_zoo.contract import RFContract
 from s2d_zoo.data.package_contents import PackageContents, is_remote
+from s2d_zoo.types import ENHANCER_TAG
 from s2d_zoo.validate.checks import Check
 from s2d_zoo.validate.report import CheckResult
 
 #: ilastik's Trainable Domain Adaptation lists the models that carry this tag
-_ENHANCER_TAG: Final = "shallow2deep"
 _SPACE: Final = frozenset("zyx")
 
 
@@ -68,15 +68,15 @@ def _file_faults(contents: PackageContents) -> Iterator[str]:
 
 def check_contract(contents: PackageContents) -> CheckResult:
     """C01: the RF contract under ``config.s2d_zoo.rf_contract``, of packages that ilastik takes for enhancers."""
-    tagged = _ENHANCER_TAG in _listed(contents.rdf.get("tags"))
+    tagged = ENHANCER_TAG in _listed(contents.rdf.get("tags"))
     written = _value_at(contents.rdf, "config", "s2d_zoo", "rf_contract")
     if not tagged and written is None:
         return CheckResult(check=Check.C01, status="skipped", message="not an enhancer")
     if not tagged:
-        message = f"there is an RF contract, but no tag {_ENHANCER_TAG!r}: ilastik would not list this enhancer"
+        message = f"there is an RF contract, but no tag {ENHANCER_TAG!r}: ilastik would not list this enhancer"
         return CheckResult(check=Check.C01, status="failed", message=message)
     if written is None:
-        message = f"tagged {_ENHANCER_TAG!r}, but there is no RF contract under config.s2d_zoo.rf_contract"
+        message = f"tagged {ENHANCER_TAG!r}, but there is no RF contract under config.s2d_zoo.rf_contract"
         return CheckResult(check=Check.C01, status="failed", message=message)
     try:
         contract = RFContract.model_validate(written)
