@@ -11,11 +11,14 @@ import xarray as xr
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from s2d_zoo.architectures.pixel_forest import PixelForest
+from s2d_zoo.architectures.sources import PIXEL_FOREST_FILE, UNET_FILE, packaged_source
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data import network
 from s2d_zoo.data.network import (
     FORMAT_VERSION,
     apply_network,
+    channels_of,
     halo_of,
     load_network,
     network_kwargs,
@@ -44,6 +47,20 @@ def model():
     return trained(features=2, depth=2)
 
 
+FILTERS = {"GaussianSmoothing": [0.7, 1.6], "StructureTensorEigenvalues": [1.0]}
+
+
+def fused(raw_channels=1):
+    """Filters, a forest of one decision, and a U-Net."""
+    torch.manual_seed(0)
+    enhancer = {"in_channels": 1, "features": 2, "depth": 1, "input_scale": (0.5,)}
+    model = PixelForest(FILTERS, raw_channels, nodes=3, trees=1, enhancer=enhancer)
+    model.forest.threshold[0] = 0.5
+    model.forest.left[:] = torch.tensor([1, 1, 2])
+    model.forest.value[2] = 1
+    return model.eval()
+
+
 def random_image(*shape):
     values = np.random.default_rng(0).random(shape).astype("float32")
     return xr.DataArray(values, dims=("channel", "y", "x"))
@@ -59,9 +76,11 @@ def equal(first, second):
 
 @pytest.mark.parametrize("size", [(64, 64), (37, 50), (1, 3), (33, 4)])
 @pytest.mark.parametrize("block", [16, 512])
-def test_blocks_equal_the_mirrored_whole(model, size, block, monkeypatch):
+@pytest.mark.parametrize("fusing", [False, True], ids=["U-Net", "fused"])
+def test_blocks_equal_the_mirrored_whole(model, size, block, fusing, monkeypatch):
     monkeypatch.setattr(network, "_BLOCK", block)
-    image = random_image(1, *size)
+    model = fused(raw_channels=2) if fusing else model
+    image = random_image(channels_of(model)[0], *size)
     found = apply_network(model, image)
     halo = halo_of(model)
     widths = [(halo, halo + -length % model.step) for length in size]
@@ -149,6 +168,27 @@ def test_the_arguments_build_the_network_again_and_are_plain(kwargs):
     assert {name: type(kwargs[name])(found[name]) for name in kwargs} == kwargs
 
 
+def test_the_arguments_of_a_fused_network_build_it_again_and_are_plain():
+    model = fused(raw_channels=2)
+    found = network_kwargs(model)
+    assert json.loads(json.dumps(found)) == found
+    assert found["filters"] == FILTERS
+    assert (found["raw_channels"], found["nodes"], found["trees"]) == (2, 3, 1)
+    again = PixelForest(**found)
+    again.load_state_dict(model.state_dict())
+    assert network_kwargs(again) == found
+    assert equal(again, model)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [(UNet(in_channels=3, out_channels=4, features=1, depth=1), (3, 4)), (fused(raw_channels=2), (2, 2))],
+    ids=["U-Net", "fused"],
+)
+def test_channels_are_those_of_input_and_output(model, expected):
+    assert channels_of(model) == expected
+
+
 def rewrite(path, *, tensors=(), header=()):
     with safe_open(path, framework="pt") as file:
         metadata = json.loads(file.metadata()["s2d_zoo"])
@@ -231,7 +271,7 @@ def unpacked(tmp_path, model):
 
 def describe(folder, kwargs):
     digest = hashlib.sha256((folder / "weights.pt").read_bytes()).hexdigest()
-    (architecture,) = own_architectures() - network.EARLIER_ARCHITECTURES
+    architecture = hashlib.sha256(packaged_source(UNET_FILE)).hexdigest()
     entry = {"source": "unet.py", "sha256": architecture, "callable": "UNet", "kwargs": kwargs}
     weights = {"source": "weights.pt", "sha256": digest, "architecture": entry}
     return {"weights": {"pytorch_state_dict": weights}}
@@ -249,9 +289,22 @@ def test_the_network_of_a_package_that_was_written_is_built(folder):
     assert apply_network(built, random_image(1, 9, 9)).shape == (2, 9, 9)
 
 
-def test_own_architectures_holds_the_file_as_it_is():
+@pytest.mark.parametrize("name", [UNET_FILE, PIXEL_FOREST_FILE])
+def test_own_architectures_holds_each_file_as_it_is_packaged(name):
+    assert hashlib.sha256(packaged_source(name)).hexdigest() in own_architectures()
+
+
+def test_the_file_of_the_unet_is_packaged_as_it_is():
     source = Path(network.__file__).parents[1] / "architectures" / "unet.py"
-    assert hashlib.sha256(source.read_bytes()).hexdigest() in own_architectures()
+    assert source.read_bytes() == packaged_source(UNET_FILE)
+
+
+def test_a_fused_network_is_not_taken_for_an_enhancer(unpacked):
+    rdf, folder = unpacked
+    architecture = hashlib.sha256(packaged_source(PIXEL_FOREST_FILE)).hexdigest()
+    rdf["weights"]["pytorch_state_dict"]["architecture"].update(sha256=architecture, callable="PixelForest")
+    with pytest.raises(PackageError, match="code from packages is not run"):
+        read_packaged_network(rdf, folder)
 
 
 @pytest.mark.parametrize(

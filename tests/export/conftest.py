@@ -1,15 +1,23 @@
 """A tiny network of each kind, and what is said about it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
+from s2d_zoo.architectures.pixel_forest import PixelForest
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import ClassContract, FeatureContract, FilterSelection, ForestContract, RFContract
-from s2d_zoo.export.description import Attribution, Author, ModelDetails
+from s2d_zoo.export.description import Attribution, Author, Fusion, ModelDetails
+from s2d_zoo.export.fused import build_pixel_forest
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.export.package import write_package
+from s2d_zoo.export.rdf import Tolerances
+from s2d_zoo.export.tolerance import Tolerance
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, name_classes
+from s2d_zoo.rf_adapter.features import FeatureSelection
 
 
 def make_model(**kwargs):
@@ -98,3 +106,70 @@ def example():
 def package(tmp_path_factory, enhancer, example, facts):
     path = tmp_path_factory.mktemp("package") / "enhancer.zip"
     return write_package(make_model(), enhancer, example, path, facts=facts)
+
+
+@pytest.fixture(scope="session")
+def tolerances():
+    return Tolerances(formats=Tolerance(absolute=2e-4, mismatched_per_million=100))
+
+
+@dataclass(frozen=True)
+class FusedParts:
+    """A fused model, and what it was made from."""
+
+    model: PixelForest
+    classifier: PixelClassifier
+    fed: tuple[int, ...]
+    image: xr.DataArray  #: channel y x, that the forest was fitted on
+
+    def unfused(self, values):
+        """Filters by bioimage-cpp, trees by sklearn, and the enhancer: ``(1, channel, y, x)`` in and out."""
+        features = self.classifier.selection.compute(xr.DataArray(values[0], dims=("channel", "y", "x")))
+        fed = self.classifier.predict_features(features).values[list(self.fed)]
+        with torch.inference_mode():
+            return self.model.enhancer(torch.from_numpy(fed[np.newaxis])).numpy()
+
+
+def make_fused(channels=1, n_classes=2, fed=(1,), *, n_estimators=5):
+    """Fitted on stripes, ``n_classes`` shades of grey with noise, 60 x 66 px."""
+    generator = np.random.default_rng(channels)
+    labels = (np.arange(60)[:, np.newaxis] // 7 + np.zeros(66, dtype=int)) % n_classes + 1
+    values = 300 * labels + generator.normal(scale=120, size=(channels, *labels.shape)) + 1000
+    image = xr.DataArray(values.clip(0).astype(np.uint16), dims=("channel", "y", "x"))
+    strokes = np.where(generator.random(labels.shape) < 0.1, labels, 0).astype(np.uint8)
+    classifier = PixelClassifier(
+        selection=FeatureSelection({"GaussianSmoothing": (0.7,), "StructureTensorEigenvalues": (1.0,)}),
+        settings=ForestSettings(n_estimators=n_estimators),
+        classes=name_classes(n_classes),
+        random_state=5,
+    ).fit(image, xr.DataArray(strokes, dims=("y", "x")))
+    model = build_pixel_forest(
+        classifier.forest.to_arrays(),
+        classifier.selection.to_contract(),
+        raw_channels=channels,
+        fed=fed,
+        enhancer=make_model(in_channels=len(fed), depth=1),
+    )
+    return FusedParts(model=model, classifier=classifier, fed=fed, image=image)
+
+
+@pytest.fixture(scope="session")
+def fused_maker():
+    return make_fused
+
+
+@pytest.fixture(scope="session")
+def fused_parts():
+    return make_fused()
+
+
+@pytest.fixture(scope="session")
+def fused(fused_parts, attribution):
+    return ModelDetails(
+        id="tiny-fused",
+        name="Tiny fused model",
+        description="Foreground and boundary of raw images.",
+        attribution=attribution,
+        kind="fused",
+        fusion=Fusion(forest=fused_parts.classifier.contract, enhancer="tiny-enhancer", facts={"trees": 5}),
+    )

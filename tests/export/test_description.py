@@ -61,7 +61,8 @@ def test_shallow2deep_and_unet_are_cited_unless_told_otherwise(attribution):
         ({"name": "a/b c d"}, "model name"),
         ({"id": "Big Name"}, "model id"),
         ({"description": ""}, "1 to 1024 characters, got 0"),
-        ({"kind": "fused"}, "kind must be one of enhancer, segmentor, got 'fused'"),
+        ({"kind": "magic"}, "kind must be one of enhancer, segmentor, fused, got 'magic'"),
+        ({"kind": "fused"}, "says which forest and enhancer are in it: give `fusion`"),
         ({"contract": None}, "needs an RF contract"),
         ({"kind": "segmentor"}, "has no RF contract"),
         ({"kind": "segmentor", "contract": None}, "for enhancers only"),
@@ -78,8 +79,27 @@ def test_a_3d_contract_is_refused(enhancer, contract):
         dataclasses.replace(enhancer, contract=contract.model_copy(update={"ndim": 3}))
 
 
-def test_details_have_at_most_eight_fields():
-    assert len(dataclasses.fields(ModelDetails)) <= 8
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fusion": None}, "give `fusion`"),
+        ({"kind": "segmentor"}, "A fused model, and no other"),
+        ({"tags": ("shallow2deep",)}, "ilastik would offer this fused in its Trainable Domain Adaptation"),
+        ({"config": {"fused": {}}}, "config keys fused are written by the exporter"),
+    ],
+)
+def test_a_fused_model_says_what_is_in_it_and_is_no_enhancer(fused, change, message):
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(fused, **change)
+
+
+def test_a_fused_model_takes_the_raw_image_so_it_has_no_contract(fused, contract):
+    with pytest.raises(ConfigError, match="A fused model takes the raw image, so it has no RF contract"):
+        dataclasses.replace(fused, contract=contract)
+
+
+def test_details_have_at_most_nine_fields():
+    assert len(dataclasses.fields(ModelDetails)) <= 9
 
 
 def test_a_citation_is_read_from_text_and_doi():

@@ -21,5 +21,5 @@ def test_the_smallest_such_size_is_taken():
 
 
 def test_a_network_that_looks_too_far_is_refused():
-    with pytest.raises(ConfigError, match=r"looks 443 px far.*Use a depth below 6"):
+    with pytest.raises(ConfigError, match=r"looks 443 px far.*Use an enhancer of less depth, or smaller scales"):
         TileGeometry.from_model(UNet(features=1, depth=6))

@@ -5,7 +5,7 @@ import pytest
 
 from s2d_zoo.contract import PixelSize
 from s2d_zoo.export.geometry import TileGeometry
-from s2d_zoo.export.model_card import CardFacts, known_limits, render_card
+from s2d_zoo.export.model_card import CardFacts, Finding, known_limits, render_card
 
 GEOMETRY = TileGeometry(min_size=64, step=4, halo=24, receptive_radius=23)
 
@@ -84,3 +84,43 @@ def test_the_limits_of_the_consumers_are_stated(enhancer, segmentor):
     assert any("50.3 million" in limit for limit in general)
     assert any("QuPath ignores the halo" in limit for limit in general)
     assert len(known_limits(enhancer, GEOMETRY)) > len(general)
+
+
+def test_a_fused_models_card_tells_what_is_in_it(fused, facts):
+    card = render_card(fused, facts, GEOMETRY, channels=3)
+    for text in (
+        "the enhancer\ntiny-enhancer behind it",
+        "| input | batch channel y x | 3 | float32, raw values as in the file |",
+        "## The forest in it",
+        "Features: GaussianSmoothing at 0.7 px; StructureTensorEigenvalues at 1 px, computed as",
+        "5 trees of unlimited depth",
+        "`config.s2d_zoo.fused.forest`",
+        "*Neural Network Classification (Local)*",
+        "for other images make another package",
+    ):
+        assert text in card, text
+    assert "Trainable Domain Adaptation" not in card
+    assert "\n\n\n" not in card
+
+
+FINDINGS = (
+    Finding(program="QuPath", verdict="runs with limits", reasons=("T04: seams", "W03: only <TorchScript>")),
+    Finding(program="ilastik", verdict="runs"),
+)
+
+
+@pytest.mark.parametrize("kind", ["enhancer", "segmentor", "fused"])
+def test_what_validation_found_and_what_it_costs_is_told(kind, request, facts):
+    facts = dataclasses.replace(facts, findings=FINDINGS, costs=("512 x 512 px take 3 s.", "5 MB."))
+    card = render_card(request.getfixturevalue(kind), facts, GEOMETRY, channels=1)
+    assert (
+        "It found:\n\n- **QuPath**: runs with limits\n  - T04: seams\n  - W03: only &lt;TorchScript&gt;\n"
+        "- **ilastik**: runs.\n\n## Time and size\n\n- 512 x 512 px take 3 s.\n- 5 MB.\n\n## Limits\n"
+    ) in card
+    assert "\n\n\n" not in card
+
+
+def test_without_findings_and_costs_nothing_is_said_of_them(segmentor, facts):
+    card = render_card(segmentor, facts, GEOMETRY, channels=1)
+    assert "It found" not in card
+    assert "Time and size" not in card

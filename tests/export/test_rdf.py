@@ -1,6 +1,7 @@
 """The rules of the consumers, one by one; each is a package that could not be opened, or gave wrong results."""
 
 import dataclasses
+import hashlib
 import zipfile
 
 import pytest
@@ -11,6 +12,7 @@ from s2d_zoo.contract import RFContract
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.export.geometry import TileGeometry
 from s2d_zoo.export.rdf import build_rdf
+from s2d_zoo.export.tolerance import Tolerance
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,12 @@ def folder(tmp_path, package):
     return tmp_path
 
 
-def build(model, details, folder):
-    return build_rdf(model, details, TileGeometry.from_model(model), folder)
+@pytest.fixture
+def build(folder, tolerances):
+    def make(model, details):
+        return build_rdf(model, details, TileGeometry.from_model(model), folder, tolerances=tolerances)
+
+    return make
 
 
 def test_the_format_is_one_that_ilastik_fiji_and_qupath_read(rdf):
@@ -97,43 +103,118 @@ def test_the_contract_and_the_facts_are_in_our_own_block(rdf, contract):
     assert set(own["files"]) == {"README.md", "cover.png"}
 
 
-def test_only_enhancers_are_tagged_for_ilastiks_domain_adaptation(rdf, model, segmentor, folder):
+def test_only_enhancers_are_tagged_for_ilastiks_domain_adaptation(rdf, model, segmentor, build):
     assert rdf["tags"].count("shallow2deep") == 1
-    other = build(model, segmentor, folder)
+    other = build(model, segmentor)
     assert "shallow2deep" not in other["tags"]
     assert (other["inputs"][0]["id"], other["outputs"][0]["id"]) == ("raw", "segmentation")
     assert "range" not in other["inputs"][0]["data"]
     assert "rf_contract" not in other["config"]["s2d_zoo"]
 
 
-def test_channels_of_the_input_have_names_of_their_own(enhancer, segmentor, contract, folder):
+def test_channels_of_the_input_have_names_of_their_own(enhancer, segmentor, contract, build):
     two = contract.model_copy(update={"channels": (0, 1)})
     enhancer = dataclasses.replace(enhancer, contract=two)
     model = UNet(2, features=2, depth=2)
-    assert build(model, enhancer, folder)["inputs"][0]["axes"][1]["channel_names"] == ["background", "foreground"]
-    assert build(model, segmentor, folder)["inputs"][0]["axes"][1]["channel_names"] == ["raw0", "raw1"]
+    assert build(model, enhancer)["inputs"][0]["axes"][1]["channel_names"] == ["background", "foreground"]
+    assert build(model, segmentor)["inputs"][0]["axes"][1]["channel_names"] == ["raw0", "raw1"]
     twice = dataclasses.replace(enhancer, contract=contract.model_copy(update={"channels": (1, 1)}))
-    assert build(model, twice, folder)["inputs"][0]["axes"][1]["channel_names"] == ["foreground0", "foreground1"]
+    assert build(model, twice)["inputs"][0]["axes"][1]["channel_names"] == ["foreground0", "foreground1"]
 
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [({"in_channels": 2}, "feeds 1 .* takes 2"), ({"out_channels": 3}, "must give 2 channels .* gives 3")],
 )
-def test_a_network_that_does_not_fit_is_refused(kwargs, message, enhancer, folder):
+def test_a_network_that_does_not_fit_is_refused(kwargs, message, enhancer, build):
     with pytest.raises(ConfigError, match=message):
-        build(UNet(features=2, depth=2, **kwargs), enhancer, folder)
+        build(UNet(features=2, depth=2, **kwargs), enhancer)
 
 
 @pytest.mark.parametrize("value", [{1, 2}, float("nan")])
-def test_facts_that_are_not_json_are_refused(value, model, enhancer, folder):
+def test_facts_that_are_not_json_are_refused(value, model, enhancer, build):
     with pytest.raises(ConfigError, match="plain JSON"):
-        build(model, dataclasses.replace(enhancer, config={"value": value}), folder)
+        build(model, dataclasses.replace(enhancer, config={"value": value}))
 
 
-def test_without_limits_and_users_their_keys_are_left_out(model, segmentor, folder, attribution):
+def test_without_limits_and_users_their_keys_are_left_out(model, segmentor, build, attribution):
     author = dataclasses.replace(attribution.authors[0], github_user=None)
     details = dataclasses.replace(segmentor, attribution=dataclasses.replace(attribution, authors=(author,)))
-    config = build(model, details, folder)["config"]
+    config = build(model, details)["config"]
     assert "bias_risks_limitations" not in config["bioimageio"]
     assert "github_users" not in config["s2d_zoo"]
+
+
+def test_the_tolerance_that_was_measured_is_stated(rdf, model, segmentor, build):
+    (stated,) = build(model, segmentor)["config"]["bioimageio"]["reproducibility_tolerance"]
+    assert stated == {
+        "relative_tolerance": 0.0,
+        "absolute_tolerance": 2e-4,
+        "mismatched_elements_per_million": 100,
+    }
+    (written,) = rdf["config"]["bioimageio"]["reproducibility_tolerance"]
+    assert written["absolute_tolerance"] == 1e-4
+
+
+# ---- fused models
+
+
+@pytest.fixture
+def fused_rdf(fused_parts, fused, folder, tolerances):
+    (folder / "pixel_forest.py").touch()
+    (folder / "unfused_output.npy").write_bytes(b"what the parts give")
+    tolerances = dataclasses.replace(tolerances, unfused=Tolerance(absolute=5e-4, mismatched_per_million=200))
+    geometry = TileGeometry.from_model(fused_parts.model)
+    return build_rdf(fused_parts.model, fused, geometry, folder, tolerances=tolerances)
+
+
+def test_a_fused_model_is_no_enhancer_for_ilastik(fused_rdf):
+    assert "shallow2deep" not in fused_rdf["tags"]
+    assert fused_rdf["tags"][0] == "random-forest"
+    assert "rf_contract" not in fused_rdf["config"]["s2d_zoo"]
+    assert fused_rdf["config"]["s2d_zoo"]["kind"] == "fused"
+
+
+def test_a_fused_model_takes_raw_values_and_gives_enhanced_ones(fused_rdf):
+    (tensor,) = fused_rdf["inputs"]
+    assert (tensor["id"], fused_rdf["outputs"][0]["id"]) == ("raw", "enhanced")
+    assert tensor["axes"][1]["channel_names"] == ["raw"]
+    assert tensor["data"] == {"type": "float32"}
+    assert "preprocessing" not in tensor
+
+
+def test_a_fused_model_says_what_is_in_it(fused_rdf, fused_parts):
+    own = fused_rdf["config"]["s2d_zoo"]["fused"]
+    assert RFContract.model_validate(own["forest"]) == fused_parts.classifier.contract
+    assert own["enhancer"] == "tiny-enhancer"
+    assert own["trees"] == 5
+    assert own["tolerance"] == {"absolute": 5e-4, "mismatched_per_million": 200}
+
+
+def test_what_the_parts_gave_is_attached_with_its_hash(fused_rdf):
+    (attachment,) = fused_rdf["attachments"]
+    assert attachment["source"] == fused_rdf["config"]["s2d_zoo"]["fused"]["unfused_output"] == "unfused_output.npy"
+    assert attachment["sha256"] == hashlib.sha256(b"what the parts give").hexdigest()
+
+
+def test_other_models_have_no_attachments(rdf):
+    assert "attachments" not in rdf
+    assert "fused" not in rdf["config"]["s2d_zoo"]
+
+
+def test_the_architecture_of_a_fused_model_is_told(fused_rdf, fused_parts):
+    architecture = fused_rdf["weights"]["pytorch_state_dict"]["architecture"]
+    assert (architecture["source"], architecture["callable"]) == ("pixel_forest.py", "PixelForest")
+    assert architecture["kwargs"]["trees"] == 5
+    assert architecture["kwargs"]["enhancer"]["in_channels"] == 1
+    words = fused_rdf["config"]["bioimageio"]
+    assert words["architecture_type"] == "Random Forest + 2D U-Net"
+    assert words["architecture_description"].startswith("Feature filters and a Random Forest, then a U-Net with 1 ")
+    parameters = sum(parameter.numel() for parameter in fused_parts.model.enhancer.parameters())
+    assert words["model_parameter_count"] == parameters
+
+
+def test_network_and_kind_must_fit(fused_parts, model, fused, segmentor, build):
+    for network, details in ((fused_parts.model, segmentor), (model, fused)):
+        with pytest.raises(ConfigError, match=f"is a fused model, and no other is; found '{details.kind}'"):
+            build(network, details)

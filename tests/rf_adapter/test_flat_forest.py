@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from sklearn.ensemble import RandomForestClassifier
 
-from s2d_zoo.errors import SavedFileError, UserInputError
+from s2d_zoo.errors import ConfigError, SavedFileError, UserInputError
 from s2d_zoo.rf_adapter import flat_forest
 from s2d_zoo.rf_adapter.flat_forest import FlatForest
 
@@ -88,6 +88,83 @@ def test_rows_may_be_none_or_a_view_in_any_order(forest, grown):
 def test_rows_of_other_width_are_refused(forest, shape):
     with pytest.raises(UserInputError, match="rows of 4 features"):
         forest.predictor().predict_proba(np.zeros(shape, dtype=np.float32))
+
+
+# ---- smaller forests
+
+
+def walk(forest, tree, row, max_depth):
+    """Shares of the node that a row ends in, and its depth: one step after another."""
+    start = forest.roots[tree]
+    node, depth = start, 0
+    while forest.feature[node] >= 0 and depth < max_depth:
+        left = row[forest.feature[node]] <= forest.threshold[node]
+        node, depth = start + (forest.left if left else forest.right)[node], depth + 1
+    return forest.probabilities[node], depth
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    n_trees=st.sampled_from([None, 1, 3, 4, 9]),
+    max_depth=st.sampled_from([None, 1, 2, 4, 99]),
+    min_samples_leaf=st.sampled_from([1, 8, 60]),
+)
+@settings(deadline=None, max_examples=30)
+def test_a_limited_forest_says_what_a_walk_with_fewer_steps_says(seed, n_trees, max_depth, min_samples_leaf):
+    original, rows = grow(seed, labels=(1, 2, 3), min_samples_leaf=min_samples_leaf)
+    flat = FlatForest.from_sklearn(original, n_classes=3)
+    limited = flat.limited(n_trees=n_trees, max_depth=max_depth)
+    kept = min(n_trees or 4, 4)
+    deepest = max_depth or 10**6
+    ends = [[walk(flat, tree, row, deepest) for tree in range(kept)] for row in rows]
+    expected = [np.mean([shares for shares, _ in one], axis=0) for one in ends]
+    assert np.abs(limited.predictor().predict_proba(rows) - expected).max() < 1e-6
+    assert limited.n_trees == kept
+    assert max(depth for one in ends for _, depth in one) <= limited.depths().max() <= deepest
+
+
+@pytest.mark.parametrize("limits", [{}, {"n_trees": 4}, {"n_trees": 9}, {"max_depth": 60}], ids=str)
+def test_a_forest_that_is_not_limited_is_the_same(forest, limits):
+    before, after = forest.to_arrays(), forest.limited(**limits).to_arrays()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert all(before[name].dtype == after[name].dtype for name in before)
+
+
+def test_fewer_trees_are_the_first_ones(grown, forest):
+    original, rows = grown
+    first = [tree.predict_proba(rows) for tree in original.estimators_[:3]]
+    found = forest.limited(n_trees=3).predictor().predict_proba(rows)
+    assert np.abs(found - np.mean(first, axis=0)).max() < 1e-6
+    assert np.abs(found - forest.predictor().predict_proba(rows)).max() > 0.01
+
+
+def test_a_limited_forest_is_smaller_and_can_be_kept_in_a_file(forest):
+    small = forest.limited(n_trees=2, max_depth=2)
+    assert len(small.feature) <= 2 * 7 < len(forest.feature)
+    back = FlatForest.from_arrays(small.to_arrays(), n_features=4)
+    assert np.array_equal(back.depths(), small.depths())
+
+
+def test_depths_are_counted_from_each_root(grown, forest):
+    expected = []
+    for tree in grown[0].estimators_:
+        depth = np.zeros(tree.tree_.node_count, dtype=int)
+        for node in range(tree.tree_.node_count):
+            for child in (tree.tree_.children_left[node], tree.tree_.children_right[node]):
+                if child >= 0:
+                    depth[child] = depth[node] + 1
+        assert depth.max() == tree.get_depth()
+        expected.append(depth)
+    assert np.array_equal(forest.depths(), np.concatenate(expected))
+
+
+@pytest.mark.parametrize("limits", [{"n_trees": 0}, {"max_depth": 0}, {"n_trees": -1, "max_depth": 3}], ids=str)
+def test_nothing_is_left_of_a_forest_without_trees_or_decisions(forest, limits):
+    with pytest.raises(ConfigError, match="at least 1 tree of depth 1"):
+        forest.limited(**limits)
+
+
+# ---- damage
 
 
 def change(name, position, value):

@@ -29,6 +29,8 @@ from s2d_zoo.cli import options
 @click.option("--confidence", default=0.8, show_default=True, help="How sure a forest must be to have a vote.")
 @click.option("--rescale", default="1", show_default=True, metavar="FACTOR|auto", help="Resize probabilities first.")
 @options.trees
+@options.fused_trees
+@options.max_depth
 @options.steps
 @options.segmentor_features
 @options.seed
@@ -78,6 +80,8 @@ def run_adapt(ctx: click.RichContext, inputs: Any, output: Path, chosen: dict[st
     for package, validation in zip(result.packages, result.validation, strict=True):
         click.echo(f"package: {package} ({'passed' if validation.passed else 'FAILED'})")
     click.echo(f"report: {report}")
+    if result.not_fused:
+        click.echo(f"No fused package: {result.not_fused}.", err=True)
     if result.segmentors.problem:
         click.echo(f"No segmentor: {result.segmentors.problem}", err=True)
     ctx.exit(0 if result.good else 1)

@@ -29,7 +29,7 @@ def export(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - 
     from s2d_zoo.export.description import ModelDetails  # noqa: PLC0415 - heavy
     from s2d_zoo.export.model_card import CardFacts  # noqa: PLC0415 - heavy
     from s2d_zoo.pipeline.single_steps import export_file  # noqa: PLC0415 - heavy
-    from s2d_zoo.validate.report import to_text  # noqa: PLC0415 - heavy
+    from s2d_zoo.validate.rendering import to_text  # noqa: PLC0415 - heavy
 
     details = ModelDetails(
         id=chosen["identifier"],

@@ -18,6 +18,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "enhance": "enhance",
     "finetune": "finetune",
     "export": "export",
+    "fuse": "fuse",
     "validate": "validate",
     "list": "list_models",
     "pretrain": "pretrain",

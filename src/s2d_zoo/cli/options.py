@@ -36,6 +36,8 @@ steps = click.option("--steps", default=600, show_default=True, help="Training s
 segmentor_features = click.option(
     "--segmentor-features", default=8, show_default=True, help="Channels of the segmentor's first level."
 )
+fused_trees = click.option("--fused-trees", type=int, metavar="N", help="Only the first trees go into the fused model.")
+max_depth = click.option("--max-depth", type=int, metavar="D", help="Trees of the fused model are cut off below it.")
 trees = click.option("--trees", default=100, show_default=True, help="Trees of each forest.")
 
 

@@ -7,6 +7,7 @@ from s2d_zoo.cli.options import split_names
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.export.description import DEFAULT_CITATIONS, Attribution, Author, Citation
 from s2d_zoo.finetune.finetuning import SegmentorSettings
+from s2d_zoo.pipeline.fusion import FusionSettings
 from s2d_zoo.pipeline.job import AdaptSettings, PseudoLabelSettings
 from s2d_zoo.rf_adapter.classifier import ForestSettings
 
@@ -47,6 +48,7 @@ def adapt_settings(chosen: dict[str, Any]) -> AdaptSettings:
         pseudo_labels=PseudoLabelSettings(n_forests=chosen["forests"], confidence=chosen["confidence"]),
         rescale=rescale(chosen["rescale"]),
         segmentor=segmentor(chosen),
+        fusion=FusionSettings(trees=chosen.get("fused_trees"), max_depth=chosen.get("max_depth")),
         seed=chosen["seed"],
     )
 

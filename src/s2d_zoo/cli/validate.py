@@ -1,32 +1,73 @@
 """`s2d-zoo validate`: check a package."""
 
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
 from s2d_zoo.cli import options
+from s2d_zoo.validate.checks import Consumer
 
 
 @click.command()
 @click.argument("package", type=options.FILE)
-@click.option("--select", multiple=True, metavar="ID", help="Run these checks only; T01, or T for all of a group.")
-@click.option("--ignore", multiple=True, metavar="ID", help="Leave these checks out.")
+@click.option(
+    "--consumer",
+    multiple=True,
+    type=click.Choice(["all", *(consumer.name for consumer in Consumer)]),
+    default=["all"],
+    show_default=True,
+    help="Program that the package is for, once for each; what concerns no other is left out.",
+)
+@click.option("--select", multiple=True, metavar="IDS", help="Run these checks only: T01, or T for all of a group.")
+@click.option("--ignore", multiple=True, metavar="IDS", help="Leave these checks out.")
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["text", "markdown", "json"]),
+    type=click.Choice(["text", "markdown", "json", "html"]),
     default="text",
     show_default=True,
-    help="How the results are written.",
+    help="How the report is written.",
 )
+@click.option(
+    "--output",
+    type=options.FILE,
+    help="File for the report; where outputs differ, the differences go into STEM-tensors beside it. "
+    "Without it the report goes to stdout, and the differences are not kept.",
+)
+@click.option(
+    "--time-limit", default=120.0, show_default=True, type=click.FloatRange(min=1), help="Seconds for each test or run."
+)
+@click.option(
+    "--memory-limit", default=8.0, show_default=True, type=click.FloatRange(min=0.1), help="GiB for each test or run."
+)
+@options.overwrite
+@options.quiet
 @click.pass_context
-def validate(
-    ctx: click.RichContext, /, package: Path, select: tuple[str, ...], ignore: tuple[str, ...], format_: str
-) -> None:
-    """Check a bioimage.io package: format, weights, agreement, sizes, tiles."""
-    from s2d_zoo.validate.report import to_json, to_markdown, to_text  # noqa: PLC0415 - heavy
+def validate(ctx: click.RichContext, /, package: Path, **chosen: Any) -> None:  # noqa: ANN401 - the options above
+    """Check a bioimage.io package, and say which programs can run it, and why not."""
+    from s2d_zoo.validate.rendering import RENDERINGS, report_file  # noqa: PLC0415 - heavy
+    from s2d_zoo.validate.sandbox import Limits  # noqa: PLC0415 - heavy
     from s2d_zoo.validate.validation import validate_package  # noqa: PLC0415 - heavy
 
-    report = validate_package(package, select=select, ignore=ignore)
-    click.echo({"text": to_text, "markdown": to_markdown, "json": to_json}[format_](report), nl=False)
+    with report_file(chosen["output"], package, overwrite=chosen["overwrite"]) as (file, tensors):
+        report = validate_package(
+            package,
+            select=_ids(chosen["select"]),
+            ignore=_ids(chosen["ignore"]),
+            consumers=tuple(one for one in Consumer if {one.name, "all"} & set(chosen["consumer"])),
+            limits=Limits(seconds=chosen["time_limit"], memory_gib=chosen["memory_limit"]),
+            tensors=tensors,
+            progress=not chosen["quiet"],
+        )
+        text = RENDERINGS[chosen["format_"]](report)
+        if file is None:
+            click.echo(text, nl=False)
+        else:
+            file.write_text(text, encoding="utf-8", newline="\n")
     ctx.exit(report.exit_code)
+
+
+def _ids(entries: tuple[str, ...]) -> tuple[str, ...]:
+    """``("F,C02", "T")`` as ``("F", "C02", "T")``."""
+    return tuple(name.strip() for entry in entries for name in entry.split(","))

@@ -3,9 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import safetensors.torch
 import torch
@@ -14,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from s2d_zoo._version import __version__
+from s2d_zoo.architectures.pixel_forest import PixelForest
+from s2d_zoo.architectures.sources import PIXEL_FOREST_FILE, UNET_FILE, packaged_source
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.atomic import atomic_write
 from s2d_zoo.data.axes import as_image, space_dims
@@ -23,8 +24,8 @@ from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 
 FORMAT: Final = "s2d-zoo/network"
 FORMAT_VERSION: Final = 1
-#: SHA-256 of earlier versions of ``architectures/unet.py`` whose packages this version still reads; to be extended
-#: whenever that file changes, because published packages hold the file as it was
+#: SHA-256 of earlier versions of the architecture files whose packages this version still reads; to be extended
+#: whenever ``unet.py`` or ``pixel_forest.py`` changes, because published packages hold the file as it was
 EARLIER_ARCHITECTURES: Final[frozenset[str]] = frozenset()
 #: a file that asks for more is not a network of ours, and could fill the memory
 _LARGEST: Final[Mapping[str, int]] = {"in_channels": 256, "out_channels": 64, "features": 256, "depth": 6}
@@ -32,16 +33,20 @@ _LARGEST: Final[Mapping[str, int]] = {"in_channels": 256, "out_channels": 64, "f
 _BLOCK: Final = 512
 
 
-def halo_of(model: UNet) -> int:
+#: a network that packages can hold
+Network: TypeAlias = UNet | PixelForest
+
+
+def halo_of(model: Network) -> int:
     """Smallest halo in px that covers what the network sees, and is a multiple of its step."""
     return -(-model.receptive_radius // model.step) * model.step
 
 
-def apply_network(model: UNet, image: xr.DataArray, *, progress: str | None = None) -> xr.DataArray:
+def apply_network(model: Network, image: xr.DataArray, *, progress: str | None = None) -> xr.DataArray:
     """Apply a network block by block; borders are mirrored, edge included, as consumers of packages do.
 
     Args:
-        model: 2D network; it is used in eval mode, and left in the mode that it is in.
+        model: 2D network, of any kind; it is used in eval mode, and left in the mode that it is in.
         image: channel y x, any number type; values as the network takes them.
         progress: label of a progress bar on stderr.
 
@@ -55,12 +60,12 @@ def apply_network(model: UNet, image: xr.DataArray, *, progress: str | None = No
     if len(space_dims(image)) != 2:
         msg = f"This network works on 2D images, found axes {image.dims}. Give the slices one by one."
         raise AxesError(msg)
-    channels = network_kwargs(model)["in_channels"]
+    channels = channels_of(model)[0]
     if image.sizes[CHANNEL] != channels:
         msg = f"This network takes {channels} channels, the image has {image.sizes[CHANNEL]}."
         raise AxesError(msg)
     device = next(model.parameters()).device
-    names = list(OUTPUT_CHANNELS) if network_kwargs(model)["out_channels"] == len(OUTPUT_CHANNELS) else None
+    names = list(OUTPUT_CHANNELS) if channels_of(model)[1] == len(OUTPUT_CHANNELS) else None
 
     @torch.inference_mode()
     def run(block: xr.DataArray) -> xr.DataArray:
@@ -80,8 +85,24 @@ def apply_network(model: UNet, image: xr.DataArray, *, progress: str | None = No
         model.train(was_training)
 
 
-def network_kwargs(model: UNet) -> dict[str, Any]:
-    """The arguments that build the network again, plain numbers and strings."""
+def channels_of(model: Network) -> tuple[int, int]:
+    """Channels of the input and of the output."""
+    if isinstance(model, PixelForest):
+        return model.filter_bank.channels, model.enhancer.head.out_channels
+    kwargs = network_kwargs(model)
+    return kwargs["in_channels"], kwargs["out_channels"]
+
+
+def network_kwargs(model: Network) -> dict[str, Any]:
+    """The arguments that build the network again, plain numbers, strings, lists and dicts."""
+    if isinstance(model, PixelForest):
+        return {
+            "filters": {name: list(scales) for name, scales in model.filter_bank.filters.items()},
+            "raw_channels": model.filter_bank.channels,
+            "nodes": len(model.forest.left),
+            "trees": len(model.forest.roots),
+            "enhancer": network_kwargs(model.enhancer),
+        }
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     return {
         "in_channels": first.in_channels,
@@ -190,8 +211,8 @@ def read_packaged_network(rdf: Mapping[str, Any], folder: Path) -> UNet:
 
 def own_architectures() -> frozenset[str]:
     """SHA-256 of this project's architecture files, of this version and of earlier ones."""
-    current = (resources.files("s2d_zoo.architectures") / "unet.py").read_bytes()
-    return EARLIER_ARCHITECTURES | {hashlib.sha256(current).hexdigest()}
+    current = (packaged_source(name) for name in (UNET_FILE, PIXEL_FOREST_FILE))
+    return EARLIER_ARCHITECTURES | {hashlib.sha256(text).hexdigest() for text in current}
 
 
 def _build(kwargs: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> UNet:

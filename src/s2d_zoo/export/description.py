@@ -16,11 +16,11 @@ from s2d_zoo.contract import RFContract
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.types import ENHANCER_TAG
 
-Kind: TypeAlias = Literal["enhancer", "segmentor"]
+Kind: TypeAlias = Literal["enhancer", "segmentor", "fused"]
 
 #: keys of ``config.s2d_zoo`` that the exporter writes itself
 RESERVED_CONFIG_KEYS: Final = frozenset(
-    {"format_version", "s2d_zoo_version", "kind", "receptive_radius", "rf_contract", "github_users", "files"}
+    {"format_version", "s2d_zoo_version", "kind", "receptive_radius", "rf_contract", "fused", "github_users", "files"}
 )
 
 _ORCID: Final = re.compile(r"\d{4}-\d{4}-\d{4}-\d{3}[\dX]")
@@ -149,20 +149,31 @@ class Attribution:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fusion:
+    """What is in a fused package."""
+
+    forest: RFContract  #: what the forest delivers
+    enhancer: str  #: id of the enhancer
+    facts: Mapping[str, Any] = field(default_factory=dict)  #: measured when it was made, plain JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDetails:
     """What a package says about its model, beyond what can be read off the network.
 
     Raises:
         ConfigError: for an id, name or description that bioimage.io does not take, an enhancer without an RF
-            contract, a segmentor with one, or a reserved tag or key.
+            contract, any other model with one, a fused model that does not say what is in it, or a reserved tag or
+            key.
     """
 
     id: str  #: lower-case letters, digits and ``_-/.``
     name: str  #: 5 to 128 letters, digits, spaces and ``_+-()``
     description: str  #: one or two sentences
     attribution: Attribution
-    kind: Kind  #: what it takes: probabilities of a forest (enhancer), or the raw image (segmentor)
+    kind: Kind  #: what it takes: probabilities of a forest (enhancer), or the raw image (segmentor, fused)
     contract: RFContract | None = None  #: of an enhancer: which forests it takes
+    fusion: Fusion | None = None  #: of a fused model
     tags: tuple[str, ...] = ()  #: beside those that follow from the kind
     #: facts about origin and training, plain JSON, written below ``config.s2d_zoo``
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -200,6 +211,9 @@ def _check_kind(details: ModelDetails) -> None:
     if details.kind not in get_args(Kind):
         msg = f"kind must be one of {', '.join(get_args(Kind))}, got {details.kind!r}."
         raise ConfigError(msg)
+    if (details.kind == "fused") != (details.fusion is not None):
+        msg = "A fused model, and no other, says which forest and enhancer are in it: give `fusion`."
+        raise ConfigError(msg)
     if details.kind == "enhancer":
         if details.contract is None:
             msg = "An enhancer needs an RF contract: which forests' probabilities it takes. Give `contract`."
@@ -209,7 +223,7 @@ def _check_kind(details: ModelDetails) -> None:
             raise ConfigError(msg)
         return
     if details.contract is not None:
-        msg = "A segmentor takes the raw image, so it has no RF contract; write its origin into `config`."
+        msg = f"A {details.kind} model takes the raw image, so it has no RF contract; write its origin into `config`."
         raise ConfigError(msg)
     if ENHANCER_TAG in details.tags:
         msg = (

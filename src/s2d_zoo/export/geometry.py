@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from s2d_zoo.architectures.unet import UNet
-from s2d_zoo.data.network import halo_of
+from s2d_zoo.data.network import Network, halo_of
 from s2d_zoo.errors import ConfigError
 
 #: QuPath makes tiles of this size, and counts them in multiples of the smallest size
@@ -21,7 +20,7 @@ class TileGeometry:
     receptive_radius: int  #: how far an output pixel looks
 
     @classmethod
-    def from_model(cls, model: UNet) -> "TileGeometry":
+    def from_model(cls, model: Network) -> "TileGeometry":
         """The geometry of a network that every consumer agrees with.
 
         The halo is the receptive radius, rounded up to a multiple of the step, so that tiles remain aligned
@@ -37,7 +36,7 @@ class TileGeometry:
         if not sizes:
             msg = (
                 f"The network looks {radius} px far, so that tiles of {_QUPATH_TILE} px (QuPath's size) would be "
-                f"nothing but border (halo {halo} px). Use a depth below {model.depth}."
+                f"nothing but border (halo {halo} px). Use an enhancer of less depth, or smaller scales."
             )
             raise ConfigError(msg)
         return cls(min_size=sizes[0], step=step, halo=halo, receptive_radius=radius)

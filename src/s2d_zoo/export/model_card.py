@@ -17,6 +17,15 @@ _TEMPLATE: Final = "model_card.md.jinja"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What validation found about one program."""
+
+    program: str  #: its name for people
+    verdict: str  #: runs, runs with limits, …
+    reasons: tuple[str, ...] = ()  #: one for each limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CardFacts:
     """What the model card says about training and quality, beyond what can be read off the model.
 
@@ -31,6 +40,8 @@ class CardFacts:
     figures: Mapping[str, float | int | str] = field(default_factory=dict)  #: name → value
     limits: tuple[str, ...] = ()  #: one sentence each, beyond those that hold for every package
     lineage: tuple[str, ...] = ()  #: what this model was made from, the earliest first
+    costs: tuple[str, ...] = ()  #: time and size, one sentence each
+    findings: tuple[Finding, ...] = ()  #: what validation found, program by program
 
 
 def known_limits(details: ModelDetails, geometry: TileGeometry) -> tuple[str, ...]:
@@ -44,10 +55,16 @@ def known_limits(details: ModelDetails, geometry: TileGeometry) -> tuple[str, ..
             f"up to {geometry.halo} px wide on either side."
         ),
         (
-            f"ilastik's tiles begin anywhere, not at multiples of {geometry.step} px, so its values differ slightly "
+            f"Not all tiles of ilastik, Fiji and QuPath begin at multiples of {geometry.step} px, so values can differ "
             "from those on the whole image."
         ),
     )
+    if details.kind == "fused":
+        return (
+            *general,
+            "The forest in it learnt from the strokes of one data set: for other images make another package.",
+            "Raw values must be those of the original file: after a change of brightness or contrast the forest errs.",
+        )
     if details.kind == "segmentor":
         return general
     several = details.contract is not None and len(details.contract.channels) > 1
@@ -88,7 +105,7 @@ def render_card(details: ModelDetails, facts: CardFacts, geometry: TileGeometry,
         channels=channels,
         outputs=OUTPUT_CHANNELS,
         limits=(*known_limits(details, geometry), *facts.limits),
-        contract=_contract_in_words(details.contract),
+        contract=_contract_in_words(details.fusion.forest if details.fusion else details.contract),
     )
 
 

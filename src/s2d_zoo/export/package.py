@@ -2,42 +2,54 @@
 
 import tempfile
 import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 import xarray as xr
 from bioimageio.spec import load_description
 from bioimageio.spec.common import InvalidDescr
 from bioimageio.spec.model.v0_5 import ModelDescr
 
-from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.atomic import atomic_write
-from s2d_zoo.data.network import network_kwargs
+from s2d_zoo.data.network import Network, channels_of
 from s2d_zoo.errors import ConfigError, PackageError
 from s2d_zoo.export import rdf, weights
+from s2d_zoo.export.cost import describe_costs
 from s2d_zoo.export.cover import write_cover
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.geometry import TileGeometry
-from s2d_zoo.export.model_card import CardFacts, known_limits, render_card
-from s2d_zoo.export.reference_tensors import make_test_input, make_test_output, write_test_tensors
+from s2d_zoo.export.model_card import CardFacts, Finding, known_limits, render_card
+from s2d_zoo.export.reference_tensors import (
+    UNFUSED_OUTPUT_FILE,
+    make_test_input,
+    make_test_output,
+    write_test_tensors,
+)
+from s2d_zoo.export.tolerance import FloatArray, Tolerance, measure_formats
 
 #: the earliest that a zip can hold; the time of writing would make every package differ
 _TIMESTAMP: Final = (1980, 1, 1, 0, 0, 0)
 
 
 def write_package(
-    model: UNet,
+    model: Network,
     details: ModelDetails,
     example_input: xr.DataArray,
     output: Path,
     *,
     facts: CardFacts,
     overwrite: bool = False,
+    unfused: Callable[[FloatArray], FloatArray] | None = None,
+    judge: Callable[[Path], Sequence[Finding]] | None = None,
 ) -> Path:
     """Write a bioimage.io package that ilastik, Fiji, QuPath and bioimageio.core can run.
 
-    The same network, details, example and facts give the same bytes.
+    The same network, details, example and facts give the same bytes; the card of a fused model, though, states a
+    measured time.
 
     Args:
         model: a trained network; it is copied, and neither moved nor switched to evaluation mode.
@@ -47,12 +59,16 @@ def write_package(
         output: the file to write, ``*.zip``.
         facts: what the model card says about training and quality.
         overwrite: replace an existing file.
+        unfused: of a fused model: what filters, forest and enhancer give one after another for an input
+            ``(1, channel, y, x)``, without any padding; the difference is measured, and stated in the package.
+        judge: looks at the package before it is final, and says what the card is to tell about each program.
 
     Returns:
         The path of the package.
 
     Raises:
-        ConfigError: if the file name does not end in .zip, the file exists, or details and network do not fit.
+        ConfigError: if the file name does not end in .zip, the file exists, details and network do not fit, or
+            a fused model comes without its unfused counterpart.
         AxesError: if the example has other axes or channels than the network takes.
         UserInputError: if the example holds NaN or infinity.
         PackageError: if a weight is not finite, or the package is not valid.
@@ -62,12 +78,31 @@ def write_package(
     model = weights.for_export(model)
     with tempfile.TemporaryDirectory(prefix="s2d-zoo-") as name:
         folder = Path(name)
-        _write_files(model, details, geometry, example_input, facts, folder)
-        limits = (*known_limits(details, geometry), *facts.limits)
-        rdf.write_rdf(rdf.build_rdf(model, details, geometry, folder, limits=limits), folder)
+        test_input, test_output = _write_files(model, details, geometry, example_input, folder)
+        tolerances = rdf.Tolerances(
+            formats=Tolerance.covering(
+                measure_formats(model, folder, test_input), largest=float(np.abs(test_output).max())
+            ),
+            unfused=_compare_unfused(details, unfused, test_input, test_output, folder),
+        )
+
+        if details.kind == "fused":
+            facts = replace(facts, costs=(*facts.costs, *describe_costs(folder, test_input)))
+
+        def describe(facts: CardFacts) -> None:
+            card = render_card(details, facts, geometry, channels=channels_of(model)[0])
+            (folder / rdf.CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
+            limits = (*known_limits(details, geometry), *facts.limits)
+            built = rdf.build_rdf(model, details, geometry, folder, tolerances=tolerances, limits=limits)
+            rdf.write_rdf(built, folder)
+
+        describe(facts)
         with atomic_write(output, overwrite=overwrite) as temporary:
             _zip_folder(folder, temporary)
             _check_readable(temporary)
+            if judge is not None:
+                describe(replace(facts, findings=tuple(judge(temporary))))
+                _zip_folder(folder, temporary)
     return output
 
 
@@ -82,24 +117,39 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
 
 
 def _write_files(
-    model: UNet,
+    model: Network,
     details: ModelDetails,
     geometry: TileGeometry,
     example_input: xr.DataArray,
-    facts: CardFacts,
     folder: Path,
-) -> None:
-    """Write everything but the description, which holds the hashes of the rest."""
-    channels = network_kwargs(model)["in_channels"]
-    test_input = make_test_input(example_input, channels=channels, size=geometry.min_size)
+) -> tuple[FloatArray, FloatArray]:
+    """Write weights, test tensors and cover; test input and output."""
+    test_input = make_test_input(example_input, channels=channels_of(model)[0], size=geometry.min_size)
     test_output = make_test_output(model, test_input)
     write_test_tensors(folder, test_input, test_output)
     write_cover(folder, test_input, test_output)
     input_name, output_name = rdf.tensor_names(details)
     example = torch.from_numpy(test_input)
     weights.write_weights(model, folder, example=example, input_name=input_name, output_name=output_name)
-    card = render_card(details, facts, geometry, channels=channels)
-    (folder / rdf.CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
+    return test_input, test_output
+
+
+def _compare_unfused(
+    details: ModelDetails,
+    unfused: Callable[[FloatArray], FloatArray] | None,
+    test_input: FloatArray,
+    test_output: FloatArray,
+    folder: Path,
+) -> Tolerance | None:
+    """Write what the parts of a fused model give one after another, and measure how far the whole is from it."""
+    if (details.kind == "fused") != (unfused is not None):
+        msg = "A fused model, and no other, is compared with its parts one after another: give `unfused`."
+        raise ConfigError(msg)
+    if unfused is None:
+        return None
+    expected = np.ascontiguousarray(unfused(test_input), dtype=np.float32)
+    np.save(folder / UNFUSED_OUTPUT_FILE, expected, allow_pickle=False)
+    return Tolerance.covering([np.abs(expected - test_output)])
 
 
 def _zip_folder(folder: Path, output: Path) -> None:

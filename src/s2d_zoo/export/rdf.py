@@ -8,21 +8,23 @@ put together here, key by key, and read back by the library for validation once 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from bioimageio.spec.utils import write_yaml
 
 from s2d_zoo import _version
-from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.architectures.pixel_forest import PixelForest
 from s2d_zoo.contract import RFContract
-from s2d_zoo.data.network import network_kwargs
+from s2d_zoo.data.network import Network, channels_of, network_kwargs
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.export import weights
 from s2d_zoo.export.cover import COVER_FILE
 from s2d_zoo.export.description import Author, ModelDetails
 from s2d_zoo.export.geometry import TileGeometry
-from s2d_zoo.export.reference_tensors import TEST_INPUT_FILE, TEST_OUTPUT_FILE
+from s2d_zoo.export.reference_tensors import TEST_INPUT_FILE, TEST_OUTPUT_FILE, UNFUSED_OUTPUT_FILE
+from s2d_zoo.export.tolerance import Tolerance
 from s2d_zoo.types import ENHANCER_TAG, OUTPUT_CHANNELS
 
 RDF_FILE: Final = "rdf.yaml"
@@ -36,6 +38,7 @@ CONFIG_FORMAT_VERSION: Final = 1
 _TENSOR_NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "enhancer": ("probabilities", "enhanced"),
     "segmentor": ("raw", "segmentation"),
+    "fused": ("raw", "enhanced"),
 }
 _LINKS: Final = ("ilastik/ilastik", "deepimagej/deepimagej")
 
@@ -45,8 +48,22 @@ def tensor_names(details: ModelDetails) -> tuple[str, str]:
     return _TENSOR_NAMES[details.kind]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerances:
+    """Differences that a package states, measured."""
+
+    formats: Tolerance  #: between formats, sizes and threads
+    unfused: Tolerance | None = None  #: of a fused package: from its parts one after another
+
+
 def build_rdf(
-    model: UNet, details: ModelDetails, geometry: TileGeometry, folder: Path, *, limits: tuple[str, ...] = ()
+    model: Network,
+    details: ModelDetails,
+    geometry: TileGeometry,
+    folder: Path,
+    *,
+    tolerances: Tolerances,
+    limits: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The description of a package, as plain dicts, lists, strings and numbers.
 
@@ -55,6 +72,7 @@ def build_rdf(
         details: what is said about it.
         geometry: sizes that it takes.
         folder: holds all other files of the package.
+        tolerances: how far outputs may differ.
         limits: known limits, in words.
 
     Raises:
@@ -62,7 +80,8 @@ def build_rdf(
     """
     _check_channels(model, details)
     attribution = details.attribution
-    fixed_tags = (*((ENHANCER_TAG,) if details.kind == "enhancer" else ()), "s2d-zoo", "2d", "unet", "pytorch")
+    kind_tags = {"enhancer": (ENHANCER_TAG,), "fused": ("random-forest",), "segmentor": ()}
+    fixed_tags = (*kind_tags[details.kind], "s2d-zoo", "2d", "unet", "pytorch")
     return {
         "type": "model",
         "format_version": FORMAT_VERSION,
@@ -79,9 +98,10 @@ def build_rdf(
         "inputs": [_input(model, details, geometry, folder)],
         "outputs": [_output(details, geometry, folder)],
         "weights": _weights(model, folder),
+        **({"attachments": [_file(folder, UNFUSED_OUTPUT_FILE)]} if details.fusion else {}),
         "config": {
-            "bioimageio": _card_fields(model, limits),
-            "s2d_zoo": _own_config(details, geometry, folder),
+            "bioimageio": _card_fields(model, limits, tolerances.formats),
+            "s2d_zoo": _own_config(details, geometry, folder, tolerances),
         },
     }
 
@@ -91,18 +111,21 @@ def write_rdf(rdf: Mapping[str, Any], folder: Path) -> None:
     write_yaml(dict(rdf), folder / RDF_FILE)
 
 
-def _check_channels(model: UNet, details: ModelDetails) -> None:
-    kwargs = network_kwargs(model)
-    if kwargs["out_channels"] != len(OUTPUT_CHANNELS):
+def _check_channels(model: Network, details: ModelDetails) -> None:
+    taken, given = channels_of(model)
+    if given != len(OUTPUT_CHANNELS):
         msg = (
             f"The network must give {len(OUTPUT_CHANNELS)} channels ({', '.join(OUTPUT_CHANNELS)}), "
-            f"this one gives {kwargs['out_channels']}."
+            f"this one gives {given}."
         )
         raise ConfigError(msg)
-    if details.contract is not None and len(details.contract.channels) != kwargs["in_channels"]:
+    if isinstance(model, PixelForest) != (details.kind == "fused"):
+        msg = f"A network of filters, forest and enhancer is a fused model, and no other is; found {details.kind!r}."
+        raise ConfigError(msg)
+    if details.contract is not None and len(details.contract.channels) != taken:
         msg = (
             f"The RF contract feeds {len(details.contract.channels)} probability channel(s) to the enhancer, but the "
-            f"network takes {kwargs['in_channels']}. Give the contract that the network was trained with."
+            f"network takes {taken}. Give the contract that the network was trained with."
         )
         raise ConfigError(msg)
 
@@ -112,8 +135,8 @@ def _author(author: Author) -> dict[str, str]:
     return {key: value for key, value in entries.items() if value is not None}
 
 
-def _input(model: UNet, details: ModelDetails, geometry: TileGeometry, folder: Path) -> dict[str, Any]:
-    names = _input_channels(details.contract, network_kwargs(model)["in_channels"])
+def _input(model: Network, details: ModelDetails, geometry: TileGeometry, folder: Path) -> dict[str, Any]:
+    names = _input_channels(details.contract, channels_of(model)[0])
     data: dict[str, Any] = {"type": "float32"}
     if details.contract is None:
         text = "Raw image, values as in the file."
@@ -166,11 +189,11 @@ def _input_channels(contract: RFContract | None, count: int) -> list[str]:
     return [role if roles.count(role) == 1 else f"{role}{index}" for index, role in enumerate(roles)]
 
 
-def _weights(model: UNet, folder: Path) -> dict[str, Any]:
+def _weights(model: Network, folder: Path) -> dict[str, Any]:
     version = weights.torch_version()
     architecture = {
-        **_file(folder, weights.ARCHITECTURE_FILE),
-        "callable": UNet.__name__,
+        **_file(folder, weights.architecture_file(model)),
+        "callable": type(model).__name__,
         "kwargs": network_kwargs(model),
     }
     parent = {"parent": "pytorch_state_dict"}
@@ -185,13 +208,23 @@ def _weights(model: UNet, folder: Path) -> dict[str, Any]:
     }
 
 
-def _card_fields(model: UNet, limits: tuple[str, ...]) -> dict[str, Any]:
-    kwargs = network_kwargs(model)
+def _card_fields(model: Network, limits: tuple[str, ...], tolerance: Tolerance) -> dict[str, Any]:
+    fused = isinstance(model, PixelForest)
+    unet = model.enhancer if isinstance(model, PixelForest) else model
+    kwargs = network_kwargs(unet)
+    before = "Feature filters and a Random Forest, then a " if fused else ""
     return {
-        "architecture_type": "2D U-Net",
+        "reproducibility_tolerance": [
+            {
+                "relative_tolerance": 0.0,
+                "absolute_tolerance": tolerance.absolute,
+                "mismatched_elements_per_million": tolerance.mismatched_per_million,
+            }
+        ],
+        "architecture_type": "Random Forest + 2D U-Net" if fused else "2D U-Net",
         "architecture_description": (
-            f"U-Net with {kwargs['depth']} levels of pooling and {kwargs['features']} features at the first level, "
-            f"normalisation: {kwargs['norm']}, with fixed statistics at inference"
+            f"{before}U-Net with {kwargs['depth']} levels of pooling and {kwargs['features']} features at the first "
+            f"level, normalisation: {kwargs['norm']}, with fixed statistics at inference"
         ),
         "task": "semantic-segmentation",
         "model_parameter_count": sum(parameter.numel() for parameter in model.parameters()),
@@ -199,10 +232,10 @@ def _card_fields(model: UNet, limits: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _own_config(details: ModelDetails, geometry: TileGeometry, folder: Path) -> dict[str, Any]:
+def _own_config(details: ModelDetails, geometry: TileGeometry, folder: Path, tolerances: Tolerances) -> dict[str, Any]:
     users = {author.name: author.github_user for author in details.attribution.authors if author.github_user}
     try:
-        facts = json.loads(json.dumps(dict(details.config), allow_nan=False))
+        facts = json.loads(json.dumps({**details.config, **_fusion(details, tolerances)}, allow_nan=False))
     except (TypeError, ValueError) as error:
         msg = f"The config of a package must be plain JSON (texts, finite numbers, lists, dicts): {error}."
         raise ConfigError(msg) from error
@@ -216,6 +249,20 @@ def _own_config(details: ModelDetails, geometry: TileGeometry, folder: Path) -> 
         # The format has no hashes for these two as long as they are plain strings.
         "files": {name: _file(folder, name)["sha256"] for name in (CARD_FILE, COVER_FILE)},
         **facts,
+    }
+
+
+def _fusion(details: ModelDetails, tolerances: Tolerances) -> dict[str, Any]:
+    if details.fusion is None or tolerances.unfused is None:
+        return {}
+    return {
+        "fused": {
+            "forest": details.fusion.forest.model_dump(mode="json"),
+            "enhancer": details.fusion.enhancer,
+            "unfused_output": UNFUSED_OUTPUT_FILE,
+            "tolerance": asdict(tolerances.unfused),
+            **details.fusion.facts,
+        }
     }
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 import xarray as xr
 
-from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.axes import as_image, space_dims
+from s2d_zoo.data.network import Network
 from s2d_zoo.errors import AxesError, UserInputError
 
 TEST_INPUT_FILE: Final = "test_input.npy"
 TEST_OUTPUT_FILE: Final = "test_output.npy"
+#: of a fused package: what filters, forest and enhancer gave one after another for the test input
+UNFUSED_OUTPUT_FILE: Final = "unfused_output.npy"
 
 
 def make_test_input(example: xr.DataArray, *, channels: int, size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -47,7 +49,7 @@ def make_test_input(example: xr.DataArray, *, channels: int, size: int) -> np.nd
 
 
 def make_test_output(
-    model: UNet, test_input: np.ndarray[Any, np.dtype[np.float32]]
+    model: Network, test_input: np.ndarray[Any, np.dtype[np.float32]]
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """What a network in evaluation mode, on the CPU, gives: ``(1, channel, y, x)`` float32 in [0, 1], C order."""
     with torch.no_grad():

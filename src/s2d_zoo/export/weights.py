@@ -8,23 +8,25 @@ import io
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import onnx
 import torch
 
-from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.architectures.pixel_forest import PixelForest
+from s2d_zoo.architectures.sources import PIXEL_FOREST_FILE, UNET_FILE, packaged_source
+from s2d_zoo.data.network import Network
 from s2d_zoo.errors import PackageError
+from s2d_zoo.export.fused import TREE_DOMAIN, TREE_OPSET, for_onnx
 
 STATE_DICT_FILE: Final = "weights_state_dict.pt"
 #: Fiji finds TorchScript by the part before the first ``.pt``
 TORCHSCRIPT_FILE: Final = "weights.pt"
 ONNX_FILE: Final = "weights.onnx"
-ARCHITECTURE_FILE: Final = "unet.py"
 
 #: the newest that onnxruntime 1.12, as found in Fiji, can read
 ONNX_OPSET: Final = 17
@@ -38,14 +40,19 @@ def torch_version() -> str:
     return str(torch.__version__).split("+", maxsplit=1)[0]
 
 
-def for_export(model: UNet) -> UNet:
+def architecture_file(model: Network) -> str:
+    """Name of the file with the network's architecture."""
+    return PIXEL_FOREST_FILE if isinstance(model, PixelForest) else UNET_FILE
+
+
+def for_export(model: Network) -> Network:
     """A copy of the network on the CPU, in evaluation mode.
 
     Raises:
         PackageError: if a weight is not finite.
     """
     model = copy.deepcopy(model).cpu().eval()
-    broken = [name for name, values in model.state_dict().items() if not torch.isfinite(values).all()]
+    broken = [name for name, values in model.state_dict().items() if _is_broken(name, values)]
     if broken:
         msg = (
             f"Expected finite weights, found NaN or infinity in {', '.join(broken[:3])}"
@@ -56,7 +63,7 @@ def for_export(model: UNet) -> UNet:
     return model
 
 
-def write_weights(model: UNet, folder: Path, *, example: torch.Tensor, input_name: str, output_name: str) -> None:
+def write_weights(model: Network, folder: Path, *, example: torch.Tensor, input_name: str, output_name: str) -> None:
     """Write all weights files and the architecture into a folder.
 
     Args:
@@ -73,24 +80,31 @@ def write_weights(model: UNet, folder: Path, *, example: torch.Tensor, input_nam
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
     (folder / STATE_DICT_FILE).write_bytes(buffer.getvalue())
-    architecture = resources.files("s2d_zoo.architectures") / ARCHITECTURE_FILE
-    (folder / ARCHITECTURE_FILE).write_bytes(architecture.read_bytes())
-    with _deprecated_on_purpose(), torch.no_grad():
+    architecture = architecture_file(model)
+    (folder / architecture).write_bytes(packaged_source(architecture))
+    trees = {TREE_DOMAIN: TREE_OPSET} if isinstance(model, PixelForest) else {}
+    with deprecated_on_purpose(), torch.no_grad():
         (folder / TORCHSCRIPT_FILE).write_bytes(_traced(model, example))
         torch.onnx.export(
-            model,
+            for_onnx(model) if isinstance(model, PixelForest) else model,
             (example,),
             str(folder / ONNX_FILE),
             dynamo=False,
             opset_version=ONNX_OPSET,
+            custom_opsets=trees,
             input_names=[input_name],
             output_names=[output_name],
             dynamic_axes={name: {0: "batch", 2: "y", 3: "x"} for name in (input_name, output_name)},
         )
-    check_onnx(folder / ONNX_FILE)
+    check_onnx(folder / ONNX_FILE, trees=trees)
 
 
-def check_onnx(path: Path) -> None:
+def _is_broken(name: str, values: torch.Tensor) -> bool:
+    """Whether there is NaN or infinity; the thresholds of a forest's leaves are infinite on purpose."""
+    return bool(torch.isnan(values).any()) if name == "forest.threshold" else not bool(torch.isfinite(values).all())
+
+
+def check_onnx(path: Path, *, trees: Mapping[str, int] = MappingProxyType({})) -> None:
     """Read back which versions an ONNX file has: exporters are known to write others than asked for.
 
     Raises:
@@ -98,7 +112,7 @@ def check_onnx(path: Path) -> None:
     """
     graph = onnx.load(path)
     opsets = {entry.domain or "ai.onnx": entry.version for entry in graph.opset_import}
-    if opsets != {"ai.onnx": ONNX_OPSET} or graph.ir_version != ONNX_IR:
+    if opsets != {"ai.onnx": ONNX_OPSET, **trees} or graph.ir_version != ONNX_IR:
         msg = (
             f"Expected ONNX opset {ONNX_OPSET} and IR version {ONNX_IR} (the newest that Fiji reads), found "
             f"{opsets} and IR version {graph.ir_version} in {path.name}, written by torch {torch_version()}. "
@@ -108,20 +122,20 @@ def check_onnx(path: Path) -> None:
 
 
 @contextmanager
-def _deprecated_on_purpose() -> Iterator[None]:
+def deprecated_on_purpose() -> Iterator[None]:
     """TorchScript and the ONNX exporter based on it are deprecated, and the only formats that ilastik and Fiji read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", message="Constant folding")  # what is not folded is computed
         yield
 
 
-def _traced(model: UNet, example: torch.Tensor) -> bytes:
+def _traced(model: Network, example: torch.Tensor) -> bytes:
     """TorchScript, traced: a scripted network cannot be loaded by the older libtorch in Fiji and QuPath."""
-    # Names of classes that this process has traced before get a number. A first trace, of a corner, sees to it
-    # that all have been, so that the second is numbered throughout, whatever was done before.
-    corner = example[..., : model.step, : model.step]
+    # Names of classes that this process has traced before get a number. A first trace sees to it that all have
+    # been, so that the second is numbered throughout, whatever was done before.
     buffer = io.BytesIO()
-    torch.jit.trace(model, corner, check_trace=False)  # type: ignore[no-untyped-call]
+    torch.jit.trace(model, example, check_trace=False)  # type: ignore[no-untyped-call]
     traced = torch.jit.trace(model, example, check_trace=False)  # type: ignore[no-untyped-call]
     torch.jit.save(traced, buffer)
     return _with_stable_bytes(buffer.getvalue())

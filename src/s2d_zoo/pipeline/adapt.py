@@ -9,16 +9,25 @@ from typing import Literal
 from s2d_zoo.contract import Misfit
 from s2d_zoo.data.atomic import atomic_write
 from s2d_zoo.data.scores import Score
+from s2d_zoo.pipeline.fusion import Fused
 from s2d_zoo.pipeline.inputs import AdaptInputs
 from s2d_zoo.pipeline.job import AdaptSettings, Job, open_job
-from s2d_zoo.pipeline.packages import write_packages
-from s2d_zoo.pipeline.prediction import Prediction, add_pseudo_labels, fit_forests, predict, write_maps
+from s2d_zoo.pipeline.packages import Models, write_packages
+from s2d_zoo.pipeline.prediction import (
+    Prediction,
+    add_fused,
+    add_pseudo_labels,
+    fit_forests,
+    fuse_forest,
+    predict,
+    write_maps,
+)
 from s2d_zoo.pipeline.record import Clock
 from s2d_zoo.pipeline.scoring import score_predictions
 from s2d_zoo.pipeline.segmentors import Segmentors, add_segmentations, train_segmentors
 from s2d_zoo.rf_adapter.persistence import save_classifier
-from s2d_zoo.validate.report import ValidationReport, to_json, to_markdown
-from s2d_zoo.validate.validation import validate_package
+from s2d_zoo.validate.rendering import to_html, to_json, to_markdown
+from s2d_zoo.validate.report import ValidationReport
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +41,8 @@ class AdaptResult:
     test_predictions: tuple[Prediction, ...]
     misfits: tuple[Misfit, ...]  #: points in which the forest is not what the enhancer knows
     segmentors: Segmentors
+    fused: Fused | None  #: forest and enhancer in one network
+    not_fused: str  #: why there is none
     scores: Mapping[str, Mapping[str, Score]]  #: "training" and "test" → method → score, where there is truth
     packages: tuple[Path, ...]
     validation: tuple[ValidationReport, ...]  #: one for each package
@@ -84,6 +95,10 @@ def adapt(
     with clock.stage("enhancement"):
         predictions = predict(job, forests, job.data.images, what="image")
         test_predictions = predict(job, forests, job.data.test_images, what="test image")
+    with clock.stage("fusion"):
+        fused, not_fused = fuse_forest(job, forests)
+        predictions = add_fused(job, fused, predictions, job.data.images)
+        test_predictions = add_fused(job, fused, test_predictions, job.data.test_images)
     with clock.stage("pseudo-labels"):
         predictions = add_pseudo_labels(job, forests, predictions)
     with clock.stage("segmentors"):
@@ -93,10 +108,8 @@ def adapt(
         test_predictions = add_segmentations(segmentors, test_predictions, job.data.test_images)
     write_maps(job, predictions, test_predictions)
     scores = _score(job, predictions, test_predictions)
-    with clock.stage("packages"):
-        packages = write_packages(job, segmentors, predictions, scores)
-    with clock.stage("validation"):
-        validation = tuple(validate_package(package) for package in packages)
+    with clock.stage("packages and validation"):
+        validation = write_packages(job, Models(segmentors=segmentors, fused=fused), predictions, scores)
         _write_validation(output, validation)
     return AdaptResult(
         job=job,
@@ -105,7 +118,9 @@ def adapt(
         misfits=misfits,
         segmentors=segmentors,
         scores=scores,
-        packages=packages,
+        fused=fused,
+        not_fused=not_fused,
+        packages=tuple(Path(report.package) for report in validation),
         validation=validation,
         seconds=clock.seconds,
     )
@@ -125,6 +140,6 @@ def _write_validation(output: Path, reports: tuple[ValidationReport, ...]) -> No
     folder.mkdir(exist_ok=True)
     for report in reports:
         name = Path(report.package).stem
-        for suffix, text in ((".md", to_markdown(report)), (".json", to_json(report))):
+        for suffix, text in ((".md", to_markdown(report)), (".json", to_json(report)), (".html", to_html(report))):
             with atomic_write(folder / f"{name}{suffix}") as temporary:
                 temporary.write_text(text, encoding="utf-8")

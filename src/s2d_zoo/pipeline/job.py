@@ -16,6 +16,7 @@ from s2d_zoo.errors import ConfigError, ScribbleError
 from s2d_zoo.export.description import Attribution, check_words
 from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.finetune.pseudo_labels import DEFAULT_CONFIDENCE
+from s2d_zoo.pipeline.fusion import FusionSettings
 from s2d_zoo.pipeline.inputs import AdaptData, AdaptInputs, hash_path, read_inputs
 from s2d_zoo.pipeline.record import describe_run
 from s2d_zoo.rf_adapter.classifier import ForestSettings, foreground_channels, name_classes
@@ -66,10 +67,11 @@ class AdaptSettings:
     pseudo_labels: PseudoLabelSettings = field(default_factory=PseudoLabelSettings)
     rescale: float | Literal["auto"] = 1.0  #: resize probabilities by this before the enhancer, and back after it
     segmentor: SegmentorSettings = field(default_factory=SegmentorSettings)
+    fusion: FusionSettings = field(default_factory=FusionSettings)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_words(identifier=self.model_id, name=self.model_name, description=MODEL_DESCRIPTION)
+        check_words(identifier=self.fused_id, name=f"{self.model_name} (fused)", description=MODEL_DESCRIPTION)
         if self.rescale != "auto":
             check_rescale(self.rescale)
         _ = self.seeded_segmentor
@@ -78,6 +80,11 @@ class AdaptSettings:
     def model_id(self) -> str:
         """Id of the segmentor's package, from its name."""
         return re.sub(r"[^a-z0-9]+", "-", self.model_name.lower()).strip("-")
+
+    @property
+    def fused_id(self) -> str:
+        """Id of the fused package."""
+        return f"{self.model_id}-fused"
 
     @property
     def seeded_segmentor(self) -> SegmentorSettings:
@@ -103,6 +110,11 @@ class Job:
     def classes(self) -> tuple[ClassContract, ...]:
         """Name and meaning of label 1, 2, … of the strokes."""
         return _name_classes(self.data, self.settings)
+
+    def rescale_factor(self, delivered: RFContract) -> float:
+        """By which factor probabilities are resized before the enhancer."""
+        rescale = self.settings.rescale
+        return self.enhancer.rescale_factor(delivered) if rescale == "auto" else float(rescale)
 
     def label(self, text: str) -> str | None:
         """Label of a progress bar, or none."""
@@ -208,8 +220,8 @@ def _check_enhancer(enhancer: Enhancer, package: Path, data: AdaptData, settings
     enhancer.check(expected)
     if settings.rescale == "auto":
         check_rescale(enhancer.rescale_factor(expected))
-    if package.name == f"{settings.model_id}.zip":
-        msg = f"The segmentor and its enhancer would both be written to {package.name}. Choose another --name."
+    if package.name in (f"{settings.model_id}.zip", f"{settings.fused_id}.zip"):
+        msg = f"Another model and the enhancer would both be written to {package.name}. Choose another --name."
         raise ConfigError(msg)
 
 

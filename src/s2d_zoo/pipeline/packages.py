@@ -1,8 +1,10 @@
-"""The packages of a run: its segmentor, and the enhancer that it used."""
+"""The packages of a run: its segmentor, its forest fused with the enhancer, and the enhancer that it used."""
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.atomic import atomic_write
@@ -10,33 +12,98 @@ from s2d_zoo.data.network import save_network
 from s2d_zoo.data.scores import Score
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.model_card import CardFacts
-from s2d_zoo.export.package import write_package
+from s2d_zoo.pipeline.fusion import Fused, FusedWords, describe_lineage, write_fused
+from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.pipeline.job import MODEL_DESCRIPTION, Job
 from s2d_zoo.pipeline.prediction import Prediction
 from s2d_zoo.pipeline.segmentors import Segmentors
+from s2d_zoo.pipeline.validated import write_validated
+from s2d_zoo.validate.report import ValidationReport
+from s2d_zoo.validate.validation import validate_package
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """What a run has made."""
+
+    segmentors: Segmentors
+    fused: Fused | None
 
 
 def write_packages(
-    job: Job, segmentors: Segmentors, predictions: Sequence[Prediction], scores: Mapping[str, Mapping[str, Score]]
-) -> tuple[Path, ...]:
-    """Write the segmentor as a package, and put the enhancer that was used beside it, unchanged.
+    job: Job, models: Models, predictions: Sequence[Prediction], scores: Mapping[str, Mapping[str, Score]]
+) -> tuple[ValidationReport, ...]:
+    """Write the segmentor and the fused model as packages, and put the enhancer that was used beside them, unchanged.
 
     Returns:
-        Paths of the packages.
+        What validation found, one report for each package; it names the package's path.
     """
     folder = job.output / "packages"
     folder.mkdir(parents=True, exist_ok=True)
-    packages = []
-    network, package = job.output / "segmentor.safetensors", folder / f"{job.settings.model_id}.zip"
-    if segmentors.training is not None:
-        save_network(segmentors.training.model, network)
-        packages.append(_write_segmentor(job, segmentors.training.model, predictions, scores, package))
+    reports = []
+    if models.segmentors.training is not None:
+        save_network(models.segmentors.training.model, job.output / "segmentor.safetensors")
+        target = folder / f"{job.settings.model_id}.zip"
+        reports.append(_write_segmentor(job, models.segmentors.training.model, predictions, scores, target))
+    if models.fused is not None:
+        reports.append(_write_fused(job, models.fused, scores, folder / f"{job.settings.fused_id}.zip"))
     if job.enhancer_package.is_file():
         target = folder / job.enhancer_package.name
         with atomic_write(target) as temporary:
             shutil.copyfile(job.enhancer_package, temporary)
-        packages.append(target)
-    return tuple(packages)
+        reports.append(validate_package(target, tensors=_tensors(job, target)))
+    return tuple(reports)
+
+
+def _tensors(job: Job, package: Path) -> Path:
+    """Where the differences between the weights formats go, beside the report."""
+    return job.output / "validation" / f"{package.stem}-tensors"
+
+
+def _provenance(job: Job) -> dict[str, Any]:
+    return {
+        "inputs": job.inputs.named_hashes(),
+        "versions": job.run["versions"],
+        "seed": job.settings.seed,
+        "enhancer": {"id": job.enhancer.id, "sha256": hash_path(job.enhancer_package)},
+    }
+
+
+def _write_fused(job: Job, fused: Fused, scores: Mapping[str, Mapping[str, Score]], target: Path) -> ValidationReport:
+    painted = sum(int((strokes > 0).sum()) for strokes in job.data.scribbles)
+    facts = CardFacts(
+        training_data=_training_data(job),
+        training_data_license="not stated; that of the images",
+        strokes=f"{painted} px painted on {len(job.data.scribbles)} image(s)",
+        seed=job.settings.seed,
+        evaluation="Foreground IoU at 0.5" if scores else "",
+        figures={
+            f"{method}, {subset} images": methods[method].iou
+            for subset, methods in scores.items()
+            for method in ("RF", "enhanced", "fused")
+            if method in methods
+        },
+        lineage=describe_lineage(fused),
+    )
+    words = FusedWords(
+        id=job.settings.fused_id, name=f"{job.settings.model_name} (fused)", attribution=job.settings.attribution
+    )
+    report, _ = write_fused(
+        fused,
+        words,
+        job.data.images,
+        target,
+        facts=facts,
+        provenance=_provenance(job),
+        overwrite=True,
+        tensors=_tensors(job, target),
+    )
+    return report
+
+
+def _training_data(job: Job) -> str:
+    names = ", ".join(path.name for path in job.inputs.images)
+    return f"{len(job.data.images)} image(s) given by the user: {names}"
 
 
 def _write_segmentor(
@@ -45,7 +112,7 @@ def _write_segmentor(
     predictions: Sequence[Prediction],
     scores: Mapping[str, Mapping[str, Score]],
     target: Path,
-) -> Path:
+) -> ValidationReport:
     settings = job.settings
     split = job.split
     details = ModelDetails(
@@ -56,18 +123,14 @@ def _write_segmentor(
         kind="segmentor",
         config={
             "provenance": {
-                "inputs": job.inputs.named_hashes(),
-                "versions": job.run["versions"],
-                "seed": settings.seed,
-                "enhancer": job.enhancer.id,
+                **_provenance(job),
                 "strokes": {"training": split.n_training, "held_out": split.n_held_out},
                 "kept_pseudo_labels": [round(one.labels.kept, 4) for one in predictions if one.labels is not None],
             }
         },
     )
     facts = CardFacts(
-        training_data=f"{len(job.data.images)} image(s) given by the user: "
-        + ", ".join(path.name for path in job.inputs.images),
+        training_data=_training_data(job),
         training_data_license="not stated; that of the images",
         strokes=f"{split.n_training} strokes for training and {split.n_held_out} held out for testing",
         seed=settings.seed,
@@ -76,6 +139,7 @@ def _write_segmentor(
             f"{method}, {subset} images": score.iou
             for subset, methods in scores.items()
             for method, score in methods.items()
+            if method != "fused"
         },
         lineage=(
             f"Random Forest: {settings.forest.n_estimators} trees on ilastik's features, fitted on the strokes",
@@ -83,4 +147,12 @@ def _write_segmentor(
             f"Segmentor: a U-Net trained on pseudo-labels, weighted by {settings.pseudo_labels.n_forests} forests",
         ),
     )
-    return write_package(model, details, job.data.images[0], target, facts=facts, overwrite=True)
+    return write_validated(
+        model,
+        details,
+        job.data.images[0],
+        target,
+        facts=facts,
+        overwrite=True,
+        tensors=_tensors(job, target),
+    )

@@ -7,8 +7,11 @@ import xarray as xr
 
 from s2d_zoo.contract import ProbabilityPredictor, matching_channels
 from s2d_zoo.data.images import write_image
+from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.scribbles import resample_strokes
+from s2d_zoo.errors import ConfigError
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels, consensus_labels
+from s2d_zoo.pipeline.fusion import Fused, fuse
 from s2d_zoo.pipeline.job import Job
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.types import CHANNEL
@@ -28,6 +31,7 @@ class Prediction:
 
     foreground: xr.DataArray  #: y x, the forest's probability of the foreground
     enhanced: xr.DataArray  #: channel y x
+    fused: xr.DataArray | None = None  #: channel y x, what one network of filters, forest and enhancer says
     labels: PseudoLabels | None = None  #: of images with strokes
     segmentation: xr.DataArray | None = None  #: channel y x
     strokes_only: xr.DataArray | None = None  #: channel y x, of a segmentor trained on the strokes alone
@@ -53,6 +57,29 @@ def predict(job: Job, forests: Forests, images: Sequence[xr.DataArray], *, what:
     return [
         _predict_one(job, forests.main, image, f"{what} {number} of {len(images)}")
         for number, image in enumerate(images, start=1)
+    ]
+
+
+def fuse_forest(job: Job, forests: Forests) -> tuple[Fused | None, str]:
+    """The forest and the enhancer in one network; if that cannot be, why not."""
+    factor = job.rescale_factor(forests.main.contract)
+    if factor != 1.0:
+        return None, f"probabilities are rescaled by {factor:g} before the enhancer, which no tile-wise network can do"
+    try:
+        return fuse(forests.main, job.enhancer, job.settings.fusion), ""
+    except ConfigError as error:
+        return None, str(error)
+
+
+def add_fused(
+    job: Job, fused: Fused | None, predictions: Sequence[Prediction], images: Sequence[xr.DataArray]
+) -> list[Prediction]:
+    """What the fused network says of each image (channel y x)."""
+    if fused is None:
+        return list(predictions)
+    return [
+        replace(prediction, fused=apply_network(fused.model, image, progress=job.label("fused network")))
+        for prediction, image in zip(predictions, images, strict=True)
     ]
 
 
@@ -89,6 +116,8 @@ def write_maps(job: Job, predictions: Sequence[Prediction], test_predictions: Se
 
 def _maps(prediction: Prediction) -> dict[str, xr.DataArray]:
     maps = {"forest_foreground": prediction.foreground, "enhanced": prediction.enhanced}
+    if prediction.fused is not None:
+        maps["fused"] = prediction.fused
     if prediction.labels is not None:
         maps |= {"pseudo_labels": prediction.labels.labels, "pseudo_label_weights": prediction.labels.weights}
     if prediction.segmentation is not None:
@@ -102,7 +131,7 @@ def _new_classifier(job: Job, *, seed: int) -> PixelClassifier:
 
 def _predict_one(job: Job, classifier: ProbabilityPredictor, image: xr.DataArray, text: str) -> Prediction:
     contract = classifier.contract
-    rescale = job.enhancer.rescale_factor(contract) if job.settings.rescale == "auto" else float(job.settings.rescale)
+    rescale = job.rescale_factor(contract)
     probabilities = classifier.predict_proba(image, progress=job.label(f"forest, {text}"))
     enhanced = job.enhancer.enhance(probabilities, contract, rescale=rescale, progress=job.label(f"enhancer, {text}"))
     shown = matching_channels(job.enhancer.contract, contract)[0]

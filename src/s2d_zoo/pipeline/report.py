@@ -83,6 +83,7 @@ def summarise(result: AdaptResult) -> dict[str, Any]:
             "segmentor": None if training is None else training.end_iou,
         },
         "problem": result.segmentors.problem,
+        "not_fused": result.not_fused,
         "scores": {
             subset: {
                 method: {"iou": round(score.iou, 4), "dice": round(score.dice, 4)} for method, score in methods.items()
@@ -94,6 +95,10 @@ def summarise(result: AdaptResult) -> dict[str, Any]:
                 "path": str(path.relative_to(job.output)),
                 "bytes": path.stat().st_size,
                 "passed": report.passed,
+                "verdicts": [
+                    {"program": one.consumer.value, "verdict": one.word, "reasons": list(one.reasons)}
+                    for one in report.verdicts
+                ],
                 "checks": [
                     {
                         "id": check.check.name,

@@ -17,6 +17,7 @@ _THRESHOLD: Final = 0.5
 METHODS: Final[Mapping[str, Callable[[Prediction], xr.DataArray | None]]] = {
     "RF": lambda prediction: prediction.foreground,
     "enhanced": lambda prediction: prediction.enhanced[0],
+    "fused": lambda prediction: None if prediction.fused is None else prediction.fused[0],
     "pseudo-labels": lambda prediction: None if prediction.labels is None else prediction.labels.labels[0],
     "segmentor": lambda prediction: None if prediction.segmentation is None else prediction.segmentation[0],
     "segmentor, strokes only": lambda prediction: (

@@ -19,14 +19,13 @@ from s2d_zoo.enhancer.pretrained import load_enhancer
 from s2d_zoo.errors import ConfigError, UserInputError
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.model_card import CardFacts
-from s2d_zoo.export.package import write_package
 from s2d_zoo.finetune.finetuning import SegmentorSettings, SegmentorTraining, new_segmentor, train_segmentor
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels
+from s2d_zoo.pipeline.validated import write_validated
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, foreground_channels, name_classes
 from s2d_zoo.rf_adapter.persistence import load_classifier, save_classifier
 from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 from s2d_zoo.validate.report import ValidationReport
-from s2d_zoo.validate.validation import validate_package
 from s2d_zoo.zoo.collection import find_model
 
 logger = logging.getLogger(__name__)
@@ -212,10 +211,9 @@ def export_file(
         ConfigError: if the output is there already.
         PackageError: if the package came out invalid.
     """
-    package = write_package(
+    return write_validated(
         load_network(network), details, read_image(image, axes=axes), output, facts=facts, overwrite=overwrite
     )
-    return validate_package(package)
 
 
 def refuse_existing(path: Path | None, *, overwrite: bool, inputs: Sequence[Path | None] = ()) -> None:

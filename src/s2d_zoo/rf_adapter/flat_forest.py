@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from s2d_zoo.errors import SavedFileError, UserInputError
+from s2d_zoo.errors import ConfigError, SavedFileError, UserInputError
 
 #: rows handed to one thread at a time: large enough to amortise the call, small enough to bound memory
 _CHUNK_ROWS: Final = 65536
@@ -124,6 +124,57 @@ class FlatForest:
             msg = f"Not a forest: the arrays {missing} are missing (found {sorted(arrays)})."
             raise SavedFileError(msg)
         return cls(**{name: arrays[name] for name in wanted}, n_features=n_features)
+
+    def limited(self, *, n_trees: int | None = None, max_depth: int | None = None) -> "FlatForest":
+        """A smaller forest: the first trees, cut off below a depth.
+
+        A node at which a tree is cut becomes a leaf, and says what the samples that reached it said.
+
+        Args:
+            n_trees: how many trees to keep; all when ``None``.
+            max_depth: steps from the root to the deepest leaf; as they are when ``None``.
+
+        Raises:
+            ConfigError: if a number is below 1.
+        """
+        if min(1 if number is None else number for number in (n_trees, max_depth)) < 1:
+            msg = f"A forest keeps at least 1 tree of depth 1, got {n_trees} trees of depth {max_depth}."
+            raise ConfigError(msg)
+        roots = self.roots[: (self.n_trees if n_trees is None else n_trees) + 1]
+        depth = self.depths()[: roots[-1]]
+        deepest = int(depth.max()) if max_depth is None else max_depth
+        kept = depth <= deepest
+        leaf = (depth >= deepest) | (self.feature[: roots[-1]] == _LEAF)
+        # where each node is after those above it in the list have gone
+        before = np.concatenate([[0], np.cumsum(kept)])
+        start = np.repeat(roots[:-1], np.diff(roots))
+
+        def moved(child: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            there = before[np.where(leaf, 0, child[: roots[-1]] + start)] - before[start]
+            return np.where(leaf, _LEAF, there)[kept].astype(np.int32)
+
+        return FlatForest(
+            roots=before[roots].astype(np.int64),
+            feature=np.where(leaf, _LEAF, self.feature[: roots[-1]])[kept].astype(np.int32),
+            threshold=np.where(leaf, 0.0, self.threshold[: roots[-1]])[kept],
+            left=moved(self.left),
+            right=moved(self.right),
+            probabilities=self.probabilities[: roots[-1]][kept],
+            n_features=self.n_features,
+        )
+
+    def depths(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Steps from the root to each node, (nodes) int64."""
+        depth = np.zeros(len(self.feature), dtype=np.int64)
+        start = np.repeat(self.roots[:-1], np.diff(self.roots))
+        level = np.asarray(self.roots[:-1], dtype=np.int64)
+        steps = 0
+        while len(level):
+            depth[level] = steps
+            inner = level[self.feature[level] != _LEAF]
+            level = np.concatenate([self.left[inner] + start[inner], self.right[inner] + start[inner]])
+            steps += 1
+        return depth
 
     def to_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """The arrays by name, ready for a file."""

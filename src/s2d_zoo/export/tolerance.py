@@ -1,0 +1,109 @@
+"""How far outputs may differ that ought to be equal: measured before it is stated."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import onnxruntime
+import torch
+
+from s2d_zoo.data.network import Network
+from s2d_zoo.export import weights
+
+FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+
+#: absolute tolerances that are stated; bioimage.io takes none above 0.01
+_LADDER: Final = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
+#: other processors differ more than the formats on one of them
+_MARGIN: Final = 10
+#: elements per million that may differ more; a forest's output jumps at its thresholds (bioimage.io takes 5000)
+_FEWEST, _MOST = 100, 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """All elements but some per million differ by no more than this."""
+
+    absolute: float
+    mismatched_per_million: int
+
+    @classmethod
+    def covering(cls, differences: Sequence[FloatArray], *, largest: float = 1.0) -> "Tolerance":
+        """The smallest tolerance that has room for ten times the differences that were measured.
+
+        Args:
+            differences: absolute differences of elements that ought to be equal, in arrays of any shape.
+            largest: of the elements; bioimage.io takes no tolerance above a hundredth of it.
+        """
+        values = np.concatenate([difference.ravel() for difference in differences])
+        steps = [step for step in _LADDER if step <= 0.01 * largest] or [_LADDER[0]]
+
+        def mismatched(tolerance: float) -> int:
+            return round(1e6 * np.count_nonzero(values > tolerance) / values.size)
+
+        for step in steps:
+            if mismatched(step / _MARGIN) <= _FEWEST:
+                return cls(absolute=step, mismatched_per_million=_FEWEST)
+        rest = _rounded_up(_MARGIN * mismatched(steps[-1]))
+        return cls(absolute=steps[-1], mismatched_per_million=min(max(rest, _FEWEST), _MOST))
+
+
+def measure_formats(model: Network, folder: Path, test_input: FloatArray) -> list[FloatArray]:
+    """Absolute differences from the network itself, of every format: at several sizes, on one thread and on all.
+
+    Args:
+        model: as `weights.for_export` gives it.
+        folder: holds its weights files.
+        test_input: ``(1, channel, y, x)`` float32.
+
+    Returns:
+        One array for each format, size and number of threads.
+    """
+    step = model.step
+    inputs = [test_input, *(_grown(test_input, by, step) for by in (step, 3 * step))]
+    differences = []
+    with torch.inference_mode():
+        expected = [model(torch.from_numpy(values)).numpy() for values in inputs]
+        for threads, several in ((1, inputs[:1]), (os.cpu_count() or 1, inputs)):
+            session = _onnx_session(folder / weights.ONNX_FILE, threads)
+            with _torch_threads(threads), weights.deprecated_on_purpose():
+                script = torch.jit.load(str(folder / weights.TORCHSCRIPT_FILE))  # type: ignore[no-untyped-call]
+                for values, wanted in zip(several, expected, strict=False):
+                    outputs = (
+                        model(torch.from_numpy(values)).numpy(),
+                        script(torch.from_numpy(values)).numpy(),
+                        session.run(None, {session.get_inputs()[0].name: values})[0],
+                    )
+                    differences += [np.abs(output - wanted) for output in outputs]
+    return differences
+
+
+def _onnx_session(path: Path, threads: int) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _grown(values: FloatArray, along_y: int, along_x: int) -> FloatArray:
+    """The same image, continued by its mirror image."""
+    return np.ascontiguousarray(np.pad(values, [(0, 0), (0, 0), (0, along_y), (0, along_x)], mode="symmetric"))
+
+
+def _rounded_up(number: int) -> int:
+    """To 1, 2 or 5 times a power of ten, so that the last bits of a measurement are not stated."""
+    power = int(10 ** max(0, len(str(number)) - 1))
+    return next(first * power for first in (1, 2, 5, 10) if number <= first * power)
