@@ -1,159 +1,289 @@
+import warnings
+
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate import network_checks
 from s2d_zoo.validate.checks import Check
-from s2d_zoo.validate.network_checks import AxisSizes, check_network, mirrored, read_sizes
-from s2d_zoo.validate.parity import undisturbed
+from s2d_zoo.validate.network_checks import check_network, skip_checks
+from s2d_zoo.validate.report import CheckResult
+from s2d_zoo.validate.sandbox import Limits, Sandbox, TimedRun
+from s2d_zoo.validate.static_checks import open_model
+
+TILES = (Check.T01, Check.T02, Check.T03, Check.T04)
 
 
-def run(path):
-    with open_package(path) as contents, undisturbed():
-        return {(result.check, result.part): result for result in check_network(contents)}
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Weights formats that are not run: those that are named give what a function makes of an input."""
-
-    def use(**functions):
-        monkeypatch.setattr(network_checks, "run_core_test", lambda contents, name: None)
-
-        class Opened:
-            def __init__(self, contents, name):
-                self.name = name
-
-            def __enter__(self):
-                return functions[self.name]
-
-            def __exit__(self, *error):
-                return None
-
-        monkeypatch.setattr(network_checks, "open_format", Opened)
-
-    return use
-
-
-def identity(values):
+def double(values):
     return np.concatenate([values, values], axis=1)
 
 
-def test_formats_that_disagree_fail_with_the_largest_difference(folder, quick):
-    quick(onnx=lambda values: identity(values) + np.float32(0.25), torchscript=identity)
-    found = run(folder.keep_weights("torchscript", "onnx").save())[Check.W02, ""]
-    assert found.status == "failed"
-    assert "largest difference 2.5e-01 (torchscript and onnx)" in found.message
+class FakeSandbox:
+    """Networks that are functions of the one input."""
+
+    def __init__(self, *, problem=None, reason=None, **functions):
+        self.problem, self.reason, self.functions = problem, reason, functions
+
+    def reason_not_to_run(self, weights_format):
+        return self.reason
+
+    def test(self, weights_format):
+        return self.problem
+
+    def timed_runs(self, weights_format, inputs, *, threads=None):
+        function, seconds = self.functions[weights_format], 1.0 + list(self.functions).index(weights_format)
+        return [
+            TimedRun(outputs={"enhanced": function(*given.values()).astype("float32")}, seconds=seconds)
+            for given in inputs
+        ]
+
+    def run(self, weights_format, inputs, *, threads=None):
+        return [run.outputs for run in self.timed_runs(weights_format, inputs)]
 
 
-def test_formats_of_different_shapes_fail(folder, quick):
-    quick(onnx=lambda values: identity(values)[:, :1], torchscript=identity)
-    found = run(folder.keep_weights("torchscript", "onnx").save())
-    assert found[Check.W02, ""].status == "failed"
-    assert found[Check.W02, ""].message == "the formats give outputs of different shapes"
+@pytest.fixture
+def tiles(monkeypatch):
+    """What the checks of tiles were asked; they pass."""
+    asked = []
+
+    def check_tiles(sizes, test_input, run):
+        asked.append((sizes, run(test_input)))
+        yield CheckResult(check=Check.T01, status="passed", message="")
+
+    monkeypatch.setattr(network_checks, "check_tiles", check_tiles)
+    return asked
 
 
-def test_one_format_has_nothing_to_agree_with(folder, quick):
-    quick(onnx=identity)
-    found = run(folder.keep_weights("onnx").save())
-    assert found[Check.W02, ""].status == "skipped"
-    assert found[Check.A01, ""].message == "runs on 68 x 68 px and 76 x 68 px: onnx"
-    assert found[Check.T01, ""].status == "passed"
+@pytest.fixture
+def found(folder, tiles):
+    """The results for `folder`, with fake networks."""
+
+    def check(sandbox, *, tensors=None):
+        for entry in folder.keep_weights(*sandbox.functions).rdf["weights"].values():
+            entry.pop("parent", None)  # it may be gone
+        with open_package(folder.save()) as contents:
+            results = check_network(open_model(contents), sandbox, tensors=tensors)
+            return {(result.check.name + " " + result.part).strip(): result for result in results}
+
+    return check
+
+
+def test_a_good_network_passes_all(found, tiles):
+    results = found(FakeSandbox(torchscript=double, onnx=double))
+    assert {name: result.status for name, result in results.items()} == {
+        "W01 torchscript": "passed",
+        "W01 onnx": "passed",
+        "W02": "passed",
+        "W06": "skipped",
+        "A01": "passed",
+        "R01": "passed",
+        "R02": "passed",
+        "T01": "passed",
+    }
+    assert results["A01"].message.endswith(": torchscript, onnx")
+    assert set(results["A01"].figures["seconds"]) == {"torchscript", "onnx"}
+    assert all(len(seconds) == 3 for seconds in results["A01"].figures["seconds"].values())
+
+
+def test_tiles_are_run_with_the_fastest_format(found, tiles, folder):
+    found(FakeSandbox(onnx=lambda values: double(values) + 1e-6, torchscript=double))
+    ((sizes, output),) = tiles
+    assert set(sizes) == {"y", "x"}
+    np.testing.assert_array_equal(output, double(np.load(folder.path / "test_input.npy")) + np.float32(1e-6))
+
+
+def test_formats_that_disagree_fail(found):
+    results = found(FakeSandbox(torchscript=double, onnx=lambda values: double(values) + 0.25))
+    assert results["W02"].status == "failed"
+
+
+def test_a_format_that_fails_concerns_its_users_and_leaves_the_others(found):
+    class Broken(FakeSandbox):
+        def test(self, weights_format):
+            if weights_format == "onnx":
+                msg = "onnx crashed: its process died of signal 11 (SIGSEGV)"
+                raise PackageError(msg)
+
+    results = found(Broken(torchscript=double, onnx=double))
+    broken = results["W01 onnx"]
+    assert (broken.status, broken.message) == ("failed", "onnx crashed: its process died of signal 11 (SIGSEGV)")
+    assert {consumer.name for consumer in broken.consumers} == {"core", "deepimagej"}
+    assert results["W01 torchscript"].status == "passed"
+    assert results["W02"].message == "fewer than two weights formats passed W01"
+    assert results["A01"].status == "passed"
 
 
 @pytest.mark.parametrize(
-    "output", [lambda values: identity(values)[..., :-4, :], lambda values: identity(values) * np.float32("nan")]
+    ("sandbox", "status", "message"),
+    [
+        (FakeSandbox(problem="does not reproduce", onnx=double), "failed", "does not reproduce"),
+        (FakeSandbox(reason="is Python code", onnx=double), "skipped", "is Python code"),
+        (FakeSandbox(onnx=lambda values: double(values) * np.nan), "failed", "values that are not finite"),
+        (FakeSandbox(onnx=lambda values: double(values)[..., :0]), "failed", "the output enhanced is empty"),
+    ],
 )
-def test_an_output_of_another_size_or_not_finite_fails(folder, quick, output):
-    quick(onnx=output)
-    found = run(folder.keep_weights("onnx").save())
-    assert found[Check.A01, ""].status == "failed"
-    assert "onnx: expected a finite output of 64 x 64 px" in found[Check.A01, ""].message
-    assert found[Check.T01, ""].message == "A01 failed"
+def test_without_any_format_that_runs_all_is_skipped(found, sandbox, status, message):
+    results = found(sandbox)
+    first = results.pop("W01 onnx")
+    assert first.status == status
+    assert message in first.message
+    assert {result.message for result in results.values()} == {"no weights format passed W01"}
+    assert set(results) == {"W02", "W06", "A01", "R01", "R02", "T01", "T02", "T03", "T04"}
 
 
-def test_a_network_that_cannot_run_on_other_sizes_fails(folder, quick):
-    def only_square(values):
-        if values.shape[2] != values.shape[3]:
-            msg = "onnx cannot be run: sizes must match"
-            raise PackageError(msg)
-        return identity(values)
+def test_without_a_test_input_it_cannot_be_tried(found, folder):
+    del folder.rdf["inputs"][0]["test_tensor"]
+    results = found(FakeSandbox(onnx=double))
+    assert results["W01 onnx"].status == "failed"
+    assert "no test tensor for the input probabilities" in results["W01 onnx"].message
 
-    quick(onnx=only_square)
-    found = run(folder.keep_weights("onnx").save())
-    assert (found[Check.A01, ""].status, found[Check.A01, ""].message) == (
+
+def test_several_inputs_and_outputs_in_3d_are_compared_too(found, folder):
+    class Adding(FakeSandbox):
+        def timed_runs(self, weights_format, inputs, *, threads=None):
+            more = self.functions[weights_format]
+            return [
+                TimedRun(outputs={"sum": a + b + more, "first": a}, seconds=1.0) for a, b in map(dict.values, inputs)
+            ]
+
+    def tensor(name):
+        axes = [{"type": "space", "id": axis, "size": 4} for axis in "zyx"]
+        return {"id": name, "axes": [{"type": "batch"}, *axes], "test_tensor": {"source": "cube.npy", "sha256": ""}}
+
+    np.save(folder.path / "cube.npy", np.ones((1, 4, 4, 4), dtype="float32"))
+    folder.rdf["inputs"], folder.rdf["outputs"] = [tensor("a"), tensor("b")], [tensor("sum"), tensor("first")]
+    results = found(Adding(torchscript=np.float32(0), onnx=np.float32(0.5)))
+    statuses = {name: result.status for name, result in results.items() if result.status != "skipped"}
+    assert statuses == {
+        "W01 torchscript": "passed",
+        "W01 onnx": "passed",
+        "W02": "failed",
+        "R01 onnx": "failed",
+        "R02": "passed",
+    }
+    figures = results["W02"].figures["torchscript-onnx"]
+    assert [figures[name]["4x4x4"]["largest"] for name in ("sum", "first")] == [0.5, 0.0]
+    assert results["A01"].message == "only for one input and one output, there are 2 and 2"
+
+
+# ---- A01
+
+
+def only_at_the_test_size(function):
+    """At other sizes, something else."""
+    return lambda values: double(values) if values.shape[2:] == (64, 64) else function(values)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda values: double(values)[..., :-4, :], lambda values: double(values) * np.float32("nan")]
+)
+def test_an_output_of_another_size_or_not_finite_fails(found, function):
+    results = found(FakeSandbox(torchscript=double, onnx=only_at_the_test_size(function)))
+    failed = results["A01 onnx"]
+    assert failed.status == "failed"
+    assert "expected a finite output of batch = 1 channel = 2 y = " in failed.message
+    assert {consumer.name for consumer in failed.consumers} == {"core", "deepimagej"}
+    assert results["T01"].message == "A01 failed"
+    assert results["W02"].status == "passed"  # at the test size
+
+
+def test_a_network_that_cannot_run_on_other_sizes_fails(found):
+    def fail(values):
+        msg = "onnx cannot be run: sizes must match"
+        raise PackageError(msg)
+
+    results = found(FakeSandbox(onnx=only_at_the_test_size(fail)))
+    assert (results["A01 onnx"].status, results["A01 onnx"].message) == (
         "failed",
         "onnx cannot be run: sizes must match",
     )
-    assert found[Check.T01, ""].status == "skipped"
 
 
-def test_a_network_that_looks_at_the_whole_tile_fails(folder, quick):
-    quick(onnx=lambda values: identity(values) - values.mean())
-    found = run(folder.keep_weights("onnx").save())[Check.T01, ""]
-    assert found.status == "failed"
-    assert "normalisation depends on the tile" in found.message
+def test_what_has_no_other_sizes_is_compared_at_the_test_size(found, folder):
+    for axis in folder.rdf["inputs"][0]["axes"][2:]:
+        axis["size"] = 64
+    results = found(FakeSandbox(torchscript=double, onnx=double))
+    reason = "only for sizes given as min and step, found y = 64, x = 64"
+    for name in ("A01", "T01", "T02", "T03", "T04"):
+        assert (results[name].status, results[name].message) == ("skipped", reason)
+    assert [results[name].status for name in ("W02", "R01", "R02")] == ["passed"] * 3
 
 
-def test_a_halo_that_leaves_nothing_fails(folder, quick):
-    quick(onnx=identity)
+# ---- tiles
+
+
+def test_a_tile_that_cannot_be_run_fails_the_check(found, monkeypatch):
+    def check_tiles(sizes, test_input, run):
+        yield CheckResult(check=Check.T01, status="passed", message="")
+        msg = "onnx did not end within 3 s"
+        raise PackageError(msg)
+
+    monkeypatch.setattr(network_checks, "check_tiles", check_tiles)
+    results = found(FakeSandbox(onnx=double))
+    assert [results[check.name].status for check in TILES] == ["passed", "failed", "skipped", "skipped"]
+    assert "onnx did not end within 3 s" in results["T02"].message
+    assert results["T03"].message == "T02 failed"
+
+
+def test_an_output_with_other_axes_has_no_tiles(found, folder):
+    axes = folder.rdf["outputs"][0]["axes"]
+    axes[2], axes[3] = axes[3], axes[2]
+    results = found(FakeSandbox(onnx=lambda values: double(values).swapaxes(2, 3)))
+    assert results["T01"].message == "only for an output with the axes of the input, found batch channel x y"
+
+
+def test_an_output_of_half_the_size_has_no_tiles(found, folder):
+    for axis in folder.rdf["inputs"][0]["axes"][2:]:
+        axis["scale"] = 1.0
     for axis in folder.rdf["outputs"][0]["axes"][2:]:
-        axis["halo"] = 32
-    assert "nothing is left" in run(folder.keep_weights("onnx").save())[Check.T01, ""].message
+        axis["scale"] = 2.0
+        axis.pop("halo", None)
+    np.save(folder.path / "test_output.npy", double(np.load(folder.path / "test_input.npy"))[..., ::2, ::2])
+    results = found(FakeSandbox(onnx=lambda values: double(values)[..., ::2, ::2]))
+    assert results["A01"].status == "passed"
+    assert results["T01"].message == "only for an output of the size of the input"
 
 
-def drop_test_input(rdf):
-    del rdf["inputs"][0]["test_tensor"]
+def test_skipped_checks_say_why():
+    assert list(skip_checks((Check.W02,), "because")) == [
+        CheckResult(check=Check.W02, status="skipped", message="because")
+    ]
 
 
-def fix_size(rdf):
-    rdf["inputs"][0]["axes"][2]["size"] = 64
+# ---- real networks, in the real sandbox
 
 
-def reorder(rdf):
-    axes = rdf["inputs"][0]["axes"]
-    axes[1], axes[3] = axes[3], axes[1]
+class NotANumber(nn.Module):
+    """NaN, but for a small network that reproduces all but one element."""
+
+    def __init__(self, expected):
+        super().__init__()
+        self.register_buffer("expected", expected)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([image, image], dim=1) * float("nan") + self.expected[..., :1, :1]
 
 
-def add_input(rdf):
-    rdf["inputs"].append(rdf["inputs"][0])
+def test_our_own_package_passes(folder, tiles, tmp_path):
+    folder.keep_weights("torchscript", "onnx").rdf["weights"]["onnx"].pop("parent")
+    with open_package(folder.save()) as contents:
+        model = open_model(contents)
+        results = list(check_network(model, Sandbox(model, Limits()), tensors=tmp_path / "kept"))
+    assert {result.status for result in results if result.check is not Check.W06} == {"passed"}
+    assert [result.part for result in results if result.check is Check.W01] == ["torchscript", "onnx"]
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["W02-torchscript-onnx.npz"]
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (drop_test_input, "no test input"),
-        (fix_size, "min and step"),
-        (reorder, "only for the axes batch channel y x, found batch x y channel"),
-        (add_input, "there are 2 and 1"),
-    ],
-)
-def test_what_cannot_be_tiled_is_skipped(folder, quick, change, reason):
-    quick(onnx=identity)
-    change(folder.keep_weights("onnx").rdf)
-    found = run(folder.save())
-    for check in (Check.W02, Check.A01, Check.T01):
-        assert found[check, ""].status == "skipped"
-        assert reason in found[check, ""].message
-
-
-def test_without_any_format_that_runs_all_is_skipped(folder):
-    with (folder.path / "unet.py").open("a") as file:
-        file.write("#")
-    found = run(folder.keep_weights("pytorch_state_dict").save())
-    assert {result.status for result in found.values()} == {"skipped"}
-    assert found[Check.T01, ""].message == "no weights format passed W01"
-
-
-def test_sizes_are_read_with_their_defaults():
-    rdf = {
-        "inputs": [{"axes": [{"type": "batch"}, {"type": "space", "size": {"min": 64, "step": 4}}]}],
-        "outputs": [{"axes": [{"type": "space"}]}],
-    }
-    assert read_sizes(rdf) == {"x": AxisSizes(min_size=64, step=4, halo=0)}
-
-
-def test_mirroring_grows_and_cuts():
-    values = np.arange(6, dtype="float32").reshape(1, 1, 2, 3)
-    np.testing.assert_array_equal(mirrored(values, 3, 2)[0, 0], [[0, 1], [3, 4], [3, 4]])
+def test_nan_fails_though_the_test_of_core_lets_it_pass(folder, tiles):
+    module = NotANumber(torch.from_numpy(np.load(folder.path / "test_output.npy")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(module).save(folder.path / "weights.pt")
+    with open_package(folder.keep_weights("torchscript").save()) as contents:
+        model = open_model(contents)
+        first = next(check_network(model, Sandbox(model, Limits())))
+    assert first.status == "failed"
+    assert "8192 values that are not finite (NaN or infinite), of 8192" in first.message

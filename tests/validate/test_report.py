@@ -1,57 +1,47 @@
-import json
-
 import pytest
 
-from s2d_zoo.validate.checks import Check
-from s2d_zoo.validate.report import CheckResult, ValidationReport, to_json, to_markdown, to_text
+from s2d_zoo.validate.checks import Check, Consumer
+from s2d_zoo.validate.report import CheckResult, ValidationReport, judge
+
+RAN = CheckResult(check=Check.W01, status="passed", message="reproduces the test output", part="onnx")
 
 
-@pytest.fixture
-def report():
-    return ValidationReport(
-        package="model.zip",
-        results=(
-            CheckResult(check=Check.F01, status="passed", message="format 0.5.9"),
-            CheckResult(check=Check.W01, status="failed", message="a | b\nc", part="onnx"),
-            CheckResult(check=Check.T01, status="skipped", message="W01 failed"),
-        ),
-    )
+def result(status, *consumers, check=Check.A03):
+    return CheckResult(check=check, status=status, message="found", consumers=frozenset(consumers))
 
 
-def test_a_failed_check_is_exit_code_1(report):
-    assert report.exit_code == 1
-    assert not report.passed
+@pytest.mark.parametrize(("status", "exit_code"), [("passed", 0), ("limited", 0), ("skipped", 0), ("failed", 1)])
+def test_only_a_failed_check_is_exit_code_1(status, exit_code):
+    report = ValidationReport(package="model.zip", results=(RAN, result(status)))
+    assert report.exit_code == exit_code
+    assert report.passed == (exit_code == 0)
 
 
-def test_a_skipped_check_has_not_failed(report):
-    good = ValidationReport(package="model.zip", results=(report.results[0], report.results[2]))
-    assert good.exit_code == 0
+def test_a_failure_makes_those_refuse_whom_it_concerns():
+    results = [RAN, result("failed", Consumer.qupath)]
+    assert judge(Consumer.qupath, results).word == "refused"
+    assert judge(Consumer.qupath, results).reasons == ("A03: found",)
+    assert judge(Consumer.core, results).word == "runs"
 
 
-def test_text_has_one_line_for_each_result(report):
-    assert to_text(report).splitlines() == [
-        "passed   F01: format 0.5.9",
-        "failed   W01 onnx: a | b c",
-        "skipped  T01: W01 failed",
-        "model.zip: 1 passed, 1 failed, 1 skipped",
-    ]
+def test_a_failure_outweighs_limits_and_their_reasons_are_left_out():
+    verdict = judge(Consumer.qupath, [RAN, result("limited", Consumer.qupath), result("failed", Consumer.qupath)])
+    assert (verdict.word, len(verdict.reasons)) == ("refused", 1)
 
 
-def test_markdown_is_a_table(report):
-    text = to_markdown(report)
-    assert text.startswith("# Validation of model.zip\n\n| check | part |")
-    assert f"| W01 | onnx | failed | {Check.W01.value} | a \\| b c |" in text
-    assert text.endswith("1 passed, 1 failed, 1 skipped.\n")
+def test_limits_are_told_to_those_whom_they_concern():
+    results = [RAN, result("limited", Consumer.deepimagej)]
+    assert judge(Consumer.deepimagej, results).word == "runs with limits"
+    assert judge(Consumer.ilastik, results).reasons == ()
 
 
-def test_json_is_for_programs(report):
-    content = json.loads(to_json(report))
-    assert (content["format"], content["format_version"]) == ("s2d-zoo validation report", 1)
-    assert content["passed"] is False
-    assert content["results"][1] == {
-        "check": "W01",
-        "title": Check.W01.value,
-        "part": "onnx",
-        "status": "failed",
-        "message": "a | b\nc",
-    }
+@pytest.mark.parametrize("status", ["failed", "limited"])
+def test_advice_changes_no_verdict(status):
+    assert {judge(one, [RAN, result(status)]).word for one in Consumer} == {"runs"}
+
+
+def test_what_was_not_run_was_not_tried():
+    skipped = CheckResult(check=Check.W01, status="skipped", message="code of others", part="keras_hdf5")
+    assert judge(Consumer.core, [skipped]).word == "not tried"
+    assert judge(Consumer.core, [skipped]).reasons == ("W01: code of others",)
+    assert judge(Consumer.core, []).reasons == ("W01: was not run",)

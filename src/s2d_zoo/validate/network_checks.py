@@ -1,204 +1,217 @@
-"""Checks that run the network: each weights format by itself, against the others, at other sizes, in tiles."""
+"""Checks that run the network: each weights format by itself, against the others, at other sizes, in tiles.
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import combinations
-from typing import Any, Final
+What is run, runs in the sandbox; what comes back is compared here (see also `agreement` and `reproducibility`).
+"""
 
-import numpy as np
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
-from s2d_zoo.data.package_contents import PackageContents
 from s2d_zoo.errors import PackageError
+from s2d_zoo.validate.agreement import check_fused, compare_formats
 from s2d_zoo.validate.checks import Check
-from s2d_zoo.validate.parity import FloatArray, open_format, reason_not_to_run, run_core_test
+from s2d_zoo.validate.consumers import users_of
+from s2d_zoo.validate.format_runs import FormatRuns, flaw_of
+from s2d_zoo.validate.input_sizes import (
+    other_inputs,
+    read_sizes,
+    read_test_inputs,
+    reason_against_other_sizes,
+    size_label,
+)
+from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.report import CheckResult
+from s2d_zoo.validate.reproducibility import check_repeatable, check_reproducible
+from s2d_zoo.validate.sandbox import RUNNABLE, FloatArray, Sandbox, TimedRun
+from s2d_zoo.validate.tiles import check_tiles
 
-#: largest difference between two formats; other orders of summation make about 1e-6
-FORMAT_TOLERANCE: Final = 1e-4
-#: largest difference between a tile and the whole image, which are the same sums in other blocks
-TILE_TOLERANCE: Final = 1e-5
-
-#: formats in the order in which ilastik prefers them; the first that runs stands for all where one suffices
-_PREFERENCE: Final = ("torchscript", "pytorch_state_dict", "onnx")
-_AXES: Final = ("batch", "channel", "y", "x")
+_TILES: Final = (Check.T01, Check.T02, Check.T03, Check.T04)
+_AFTER_W01: Final = (Check.W02, Check.W06, Check.A01, Check.R01, Check.R02, *_TILES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AxisSizes:
-    """What the description says about y or x, in px."""
+def check_network(model: OpenedModel, sandbox: Sandbox, *, tensors: Path | None = None) -> Iterator[CheckResult]:
+    """W01, W02, W06, A01, R01, R02 and T01 to T04, in this order; the description and files must be good.
 
-    min_size: int
-    step: int
-    halo: int
+    A network that crashes, hangs or takes all memory makes the check fail in which it does.
 
-
-def check_network(contents: PackageContents) -> Iterator[CheckResult]:
-    """W01, W02, A01 and T01, in this order; the description and files must be good."""
+    Args:
+        model: the package.
+        sandbox: where its networks are run.
+        tensors: a folder for ``W02-FORMAT-FORMAT.npz``: the differences between the outputs of two formats,
+            element by element, by ``OUTPUT-SIZE``; made if it is not there. None to keep none.
+    """
     running = []
-    for name in sorted(name for name, entry in contents.rdf["weights"].items() if entry is not None):
-        result = _check_format(contents, name)
+    for name in sorted(model.formats, key=_core_order):
+        result, runs = _check_format(model, sandbox, name)
         yield result
-        if result.status == "passed":
-            running.append(name)
-    running.sort(key=_PREFERENCE.index)
-    reason = _reason_to_skip(contents, running)
-    if reason is not None:
-        yield from skip_checks((Check.W02, Check.A01, Check.T01), reason)
+        if runs is not None:
+            running.append(runs)
+    if not running:
+        yield from skip_checks(_AFTER_W01, "no weights format passed W01")
         return
-    sizes = read_sizes(contents.rdf)
-    outputs: dict[str, list[FloatArray]] = {}
-    try:
-        for name in running:
-            with open_format(contents, name) as run:
-                outputs[name] = [run(values) for values in _inputs(contents, sizes)]
-    except PackageError as error:
-        result = CheckResult(check=Check.A01, status="failed", message=str(error))
+    by_size, running = _check_sizes(model, sandbox, running)
+    yield compare_formats(model, running, tensors)
+    yield from check_fused(model, running)
+    yield from by_size
+    yield from check_reproducible(model, sandbox, running)
+    yield from check_repeatable(model, running)
+    reason = _reason_against_tiles(model, by_size)
+    if reason is None:
+        yield from _check_tiles(model, sandbox, running)
     else:
-        result = _check_sizes(contents, sizes, outputs)
-    if result.status == "failed":  # so that what follows compares finite values
-        yield result
-        yield from skip_checks((Check.W02, Check.T01), "A01 failed")
-        return
-    yield _compare_formats(outputs)
-    yield result
-    with open_format(contents, running[0]) as run:
-        yield _check_tiles(contents, sizes, run)
+        yield from skip_checks(_TILES, reason)
 
 
-def skip_checks(checks: tuple[Check, ...], reason: str) -> Iterator[CheckResult]:
+def skip_checks(checks: Sequence[Check], reason: str) -> Iterator[CheckResult]:
     """Results of checks whose precondition does not hold."""
     for check in checks:
         yield CheckResult(check=check, status="skipped", message=reason)
 
 
-def read_sizes(rdf: Mapping[str, Any]) -> dict[str, AxisSizes]:
-    """Sizes of y and x; empty where the description does not give them as ``{min, step}``."""
-    halos = {axis.get("id", "x"): axis.get("halo", 0) for axis in rdf["outputs"][0]["axes"] if axis["type"] == "space"}
-    return {
-        axis.get("id", "x"): AxisSizes(
-            min_size=axis["size"]["min"], step=axis["size"]["step"], halo=halos.get(axis.get("id", "x"), 0)
-        )
-        for axis in rdf["inputs"][0]["axes"]
-        if axis["type"] == "space" and isinstance(axis["size"], dict) and {"min", "step"} <= set(axis["size"])
-    }
+def _core_order(name: str) -> tuple[int, str]:
+    """The formats in the order in which bioimageio.core prefers them; those that do not run here at the end."""
+    return (RUNNABLE.index(name) if name in RUNNABLE else len(RUNNABLE), name)
 
 
-def _check_format(contents: PackageContents, name: str) -> CheckResult:
-    reason = reason_not_to_run(contents, name)
+def _check_format(model: OpenedModel, sandbox: Sandbox, name: str) -> tuple[CheckResult, FormatRuns | None]:
+    """W01 of one format, and the runs on the test input if it passed."""
+    users = users_of(name, model.formats)
+    reason = sandbox.reason_not_to_run(name)
     if reason is not None:
-        return CheckResult(check=Check.W01, status="skipped", message=reason, part=name)
-    problem = run_core_test(contents, name)
+        return CheckResult(check=Check.W01, status="skipped", message=reason, part=name, consumers=users), None
+    try:
+        problem = sandbox.test(name)
+        runs = None if problem is not None else _run_twice(model, sandbox, name)
+        if runs is not None:
+            problem = flaw_of(runs.first)
+    except PackageError as error:
+        problem = str(error)
     if problem is not None:
-        return CheckResult(check=Check.W01, status="failed", message=problem, part=name)
-    return CheckResult(check=Check.W01, status="passed", message="reproduces the test output", part=name)
+        return CheckResult(check=Check.W01, status="failed", message=problem, part=name, consumers=users), None
+    message = "reproduces the test output"
+    return CheckResult(check=Check.W01, status="passed", message=message, part=name, consumers=users), runs
 
 
-def _reason_to_skip(contents: PackageContents, running: list[str]) -> str | None:
-    if not running:
-        return "no weights format passed W01"
-    inputs, outputs = contents.rdf["inputs"], contents.rdf["outputs"]
-    if len(inputs) != 1 or len(outputs) != 1:
-        return f"only for one input and one output, there are {len(inputs)} and {len(outputs)}"
-    if "test_tensor" not in inputs[0]:
-        return "there is no test input to make others from"
-    axes = tuple(axis.get("id", "x" if axis["type"] == "space" else axis["type"]) for axis in inputs[0]["axes"])
-    if axes != _AXES:
-        return f"only for the axes {' '.join(_AXES)}, found {' '.join(axes)}"
-    if set(read_sizes(contents.rdf)) != {"y", "x"}:
-        return "only for sizes given as min and step, which this package does not allow"
-    return None
+def _run_twice(model: OpenedModel, sandbox: Sandbox, name: str) -> FormatRuns:
+    """The test input, twice with the same loaded network.
 
-
-def _inputs(contents: PackageContents, sizes: Mapping[str, AxisSizes]) -> tuple[FloatArray, ...]:
-    """The test input; one step larger; and one that is not square."""
-    y, x = sizes["y"], sizes["x"]
-    test_input = _test_input(contents)
-    return (
-        test_input,
-        mirrored(test_input, y.min_size + y.step, x.min_size + x.step),
-        mirrored(test_input, y.min_size + 3 * y.step, x.min_size + x.step),
+    Raises:
+        PackageError: if it does not run.
+    """
+    inputs = read_test_inputs(model)
+    label = size_label(model.description, inputs)
+    first, second = sandbox.timed_runs(name, [inputs, inputs], threads=os.cpu_count())
+    return FormatRuns(
+        weights_format=name,
+        inputs={label: inputs},
+        outputs={label: first.outputs},
+        again=second.outputs,
+        seconds={label: second.seconds},  # the first run also sets things up
     )
-
-
-def _test_input(contents: PackageContents) -> FloatArray:
-    path = contents.folder / contents.rdf["inputs"][0]["test_tensor"]["source"]
-    return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
-
-
-def mirrored(values: FloatArray, height: int, width: int) -> FloatArray:
-    """Bring ``(batch, channel, y, x)`` to another size, mirroring what is there."""
-    sides = (max(0, height - values.shape[2]), max(0, width - values.shape[3]))
-    padded = np.pad(values, [(0, 0), (0, 0), (0, sides[0]), (0, sides[1])], mode="symmetric")
-    return np.ascontiguousarray(padded[:, :, :height, :width])
-
-
-def _compare_formats(outputs: Mapping[str, list[FloatArray]]) -> CheckResult:
-    if len(outputs) < 2:
-        return CheckResult(check=Check.W02, status="skipped", message="fewer than two weights formats passed W01")
-    differences = {
-        pair: max(float(np.abs(one - two).max()) for one, two in zip(outputs[pair[0]], outputs[pair[1]], strict=True))
-        for pair in combinations(outputs, 2)
-        if [output.shape for output in outputs[pair[0]]] == [output.shape for output in outputs[pair[1]]]
-    }
-    if len(differences) < len(tuple(combinations(outputs, 2))):
-        return CheckResult(check=Check.W02, status="failed", message="the formats give outputs of different shapes")
-    pair = max(differences, key=lambda key: differences[key])
-    message = f"largest difference {differences[pair]:.1e} ({pair[0]} and {pair[1]}), at most {FORMAT_TOLERANCE:.0e}"
-    agree = differences[pair] <= FORMAT_TOLERANCE
-    return CheckResult(check=Check.W02, status="passed" if agree else "failed", message=message)
 
 
 def _check_sizes(
-    contents: PackageContents, sizes: Mapping[str, AxisSizes], outputs: Mapping[str, list[FloatArray]]
-) -> CheckResult:
-    """Outputs of the size of their inputs, finite."""
-    expected = [values.shape[2:] for values in _inputs(contents, sizes)]
-    for name, found in outputs.items():
-        for size, output in zip(expected, found, strict=True):
-            if output.shape[2:] != size or not np.isfinite(output).all():
-                message = (
-                    f"{name}: expected a finite output of {size[0]} x {size[1]} px for an input of that size, found "
-                    f"{' x '.join(map(str, output.shape[2:]))} px with {np.count_nonzero(~np.isfinite(output))} "
-                    "values that are not finite"
+    model: OpenedModel, sandbox: Sandbox, running: Sequence[FormatRuns]
+) -> tuple[list[CheckResult], list[FormatRuns]]:
+    """A01: outputs of the stated size, finite; and if all are, the runs with those at other sizes added."""
+    reason = reason_against_other_sizes(model.description)
+    if reason is not None:
+        return [CheckResult(check=Check.A01, status="skipped", message=reason)], list(running)
+    ((input_id, test_input),) = running[0].inputs[running[0].test_size].items()
+    inputs = {label: {input_id: values} for label, values in other_inputs(model, test_input).items()}
+    failed, extended = [], []
+    for runs in running:
+        try:
+            found = sandbox.timed_runs(runs.weights_format, list(inputs.values()), threads=os.cpu_count())
+            _check_outputs(model, inputs, found)
+        except PackageError as error:
+            users = users_of(runs.weights_format, model.formats)
+            failed.append(
+                CheckResult(
+                    check=Check.A01, status="failed", message=str(error), part=runs.weights_format, consumers=users
                 )
-                return CheckResult(check=Check.A01, status="failed", message=message)
-    shown = " and ".join(f"{height} x {width} px" for height, width in expected[1:])
-    return CheckResult(check=Check.A01, status="passed", message=f"runs on {shown}: {', '.join(outputs)}")
+            )
+        else:
+            extended.append(_extended(runs, inputs, found))
+    if failed:
+        return failed, list(running)
+    shown = " and ".join(f"{label.replace('x', ' x ')} px" for label in inputs)
+    message = f"runs on {shown}: {', '.join(runs.weights_format for runs in running)}"
+    seconds = {runs.weights_format: dict(runs.seconds) for runs in extended}
+    return [CheckResult(check=Check.A01, status="passed", message=message, figures={"seconds": seconds})], extended
 
 
-def _check_tiles(
-    contents: PackageContents, sizes: Mapping[str, AxisSizes], run: Callable[[FloatArray], FloatArray]
-) -> CheckResult:
-    """Tiles of the smallest size, at multiples of the step, cut from an image twice as large."""
-    y, x = sizes["y"], sizes["x"]
-    if min(axis.min_size - 2 * axis.halo for axis in (y, x)) <= 0:
-        message = f"nothing is left of a tile of {y.min_size} x {x.min_size} px without its halo"
-        return CheckResult(check=Check.T01, status="failed", message=message)
-    whole_input = _scrambled(mirrored(_test_input(contents), y.min_size * 2, x.min_size * 2))
-    whole = run(whole_input)
-    largest = 0.0
-    for top, left in zip(_origins(y), _origins(x)[::-1], strict=True):
-        tile = run(np.ascontiguousarray(whole_input[:, :, top : top + y.min_size, left : left + x.min_size]))
-        inner = tile[:, :, y.halo : y.min_size - y.halo, x.halo : x.min_size - x.halo]
-        there = whole[:, :, top + y.halo : top + y.min_size - y.halo, left + x.halo : left + x.min_size - x.halo]
-        largest = float(np.maximum(largest, np.abs(inner - there).max()))  # NaN stays NaN, and fails
-    message = (
-        f"largest difference {largest:.1e} inside a halo of {y.halo} (y) and {x.halo} (x) px, "
-        f"at most {TILE_TOLERANCE:.0e}"
+def _check_outputs(
+    model: OpenedModel, inputs: Mapping[str, Mapping[str, FloatArray]], found: Sequence[TimedRun]
+) -> None:
+    """Compare sizes with what the description says.
+
+    Raises:
+        PackageError: if an output has another size, or holds values that are not finite.
+    """
+    source, target = model.description.inputs[0], model.description.outputs[0]
+    for (label, given), run in zip(inputs.items(), found, strict=True):
+        shape = given[source.id].shape
+        sizes = {source.id: {axis.id: size for axis, size in zip(source.axes, shape, strict=True)}}
+        stated = model.description.get_output_tensor_sizes(sizes)[target.id]
+        output = run.outputs[target.id]
+        named = {axis.id: size for axis, size in zip(target.axes, output.shape, strict=True)}
+        flaw = flaw_of(run.outputs)
+        wrong = {axis: size for axis, size in named.items() if isinstance(stated[axis], int) and stated[axis] != size}
+        if flaw or wrong:
+            expected = " ".join(f"{axis} = {size}" for axis, size in stated.items())
+            reason = flaw or f"found {' '.join(f'{axis} = {size}' for axis, size in named.items())}"
+            msg = f"expected a finite output of {expected} for an input of {label.replace('x', ' x ')} px; {reason}"
+            raise PackageError(msg)
+
+
+def _extended(
+    runs: FormatRuns, inputs: Mapping[str, Mapping[str, FloatArray]], found: Sequence[TimedRun]
+) -> FormatRuns:
+    outputs = dict(zip(inputs, (run.outputs for run in found), strict=True))
+    seconds = dict(zip(inputs, (run.seconds for run in found), strict=True))
+    return dataclasses.replace(
+        runs,
+        inputs={**runs.inputs, **inputs},
+        outputs={**runs.outputs, **outputs},
+        seconds={**runs.seconds, **seconds},
     )
-    if largest <= TILE_TOLERANCE:
-        return CheckResult(check=Check.T01, status="passed", message=message)
-    advice = "; the halo is smaller than what the network looks at, or its normalisation depends on the tile"
-    return CheckResult(check=Check.T01, status="failed", message=message + advice)
 
 
-def _origins(axis: AxisSizes) -> tuple[int, int, int]:
-    """Three tiles: near the border of the image, in its middle, and between."""
-    middle = axis.min_size // 2 // axis.step * axis.step
-    return (0, middle // 2 // axis.step * axis.step, middle)
+def _reason_against_tiles(model: OpenedModel, by_size: Sequence[CheckResult]) -> str | None:
+    if by_size[0].status == "failed":
+        return "A01 failed"
+    if by_size[0].status == "skipped":
+        return by_size[0].message
+    source, target = model.description.inputs[0], model.description.outputs[0]
+    axes = [[axis.id for axis in tensor.axes] for tensor in (source, target)]
+    if axes[0] != axes[1]:
+        return f"only for an output with the axes of the input, found {' '.join(axes[1])}"
+    return None
 
 
-def _scrambled(values: FloatArray) -> FloatArray:
-    """The same values in another order: a smooth image would hide how far the network looks."""
-    flat = np.random.default_rng(0).permutation(values.reshape(*values.shape[:2], -1), axis=-1)
-    return flat.reshape(values.shape)
+def _check_tiles(model: OpenedModel, sandbox: Sandbox, running: Sequence[FormatRuns]) -> Iterator[CheckResult]:
+    """T01 to T04 with the fastest format, which stands for all, since they agree (W02)."""
+    fastest = min(running, key=lambda runs: runs.seconds[runs.test_size])
+    ((input_id, test_input),) = fastest.inputs[fastest.test_size].items()
+    output_id = str(model.description.outputs[0].id)
+    if fastest.first[output_id].shape[2:] != test_input.shape[2:]:
+        yield from skip_checks(_TILES, "only for an output of the size of the input")
+        return
+
+    def run(values: FloatArray) -> FloatArray:
+        return sandbox.run(fastest.weights_format, [{input_id: values}])[0][output_id]
+
+    waiting = list(_TILES)
+    try:
+        for result in check_tiles(read_sizes(model.description), test_input, run):
+            if result.check in waiting:
+                waiting.remove(result.check)
+            yield result
+    except PackageError as error:
+        message = f"a tile could not be run: {error}"
+        failed = waiting[0] if waiting else _TILES[-1]
+        yield CheckResult(check=failed, status="failed", message=message)
+        yield from skip_checks(waiting[1:], f"{failed.name} failed")

@@ -1,17 +1,14 @@
-"""Results of a validation, as data, and as text, Markdown and JSON."""
+"""Results of a validation, as data: of each check, and for each program whether it can run the package."""
 
-import json
-from collections import Counter
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
-from s2d_zoo import _version
-from s2d_zoo.validate.checks import Check
+from s2d_zoo.validate.checks import ALL_CONSUMERS, Check, Consumer
 
-Status: TypeAlias = Literal["passed", "failed", "skipped"]
-
-#: of the JSON; raise it when a key changes its meaning
-_FORMAT_VERSION: Final = 1
+#: limited: it holds, but with a limit that a user should know
+Status: TypeAlias = Literal["passed", "limited", "failed", "skipped"]
+Word: TypeAlias = Literal["runs", "runs with limits", "refused", "not tried"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +17,21 @@ class CheckResult:
 
     check: Check
     status: Status
-    message: str  #: what was found; of a failed check, with what was expected
-    part: str = ""  #: the weights format, where there is one result for each
+    message: str  #: what was found; of a failed check, with what was expected and what to do
+    part: str = ""  #: weights format, program, …, where there are several results of one check
+    #: whom it concerns: a failure makes these refuse the package; empty for what is only advice
+    consumers: frozenset[Consumer] = ALL_CONSUMERS
+    #: figures behind the message, plain JSON: for each pair of formats and each tensor its differences, …
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether one program can run the package."""
+
+    consumer: Consumer
+    word: Word
+    reasons: tuple[str, ...]  #: limits, or why it is refused; each begins with the check's ID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +40,7 @@ class ValidationReport:
 
     package: str  #: its path, as given
     results: tuple[CheckResult, ...]
+    verdicts: tuple[Verdict, ...] = ()  #: one for each program that was asked about
 
     @property
     def passed(self) -> bool:
@@ -42,54 +53,22 @@ class ValidationReport:
         return 0 if self.passed else 1
 
 
-def to_text(report: ValidationReport) -> str:
-    """One line for each result, and a last one with the sum."""
-    lines = [f"{result.status:7}  {_title(result)}: {_one_line(result.message)}" for result in report.results]
-    return "\n".join([*lines, f"{report.package}: {_sum(report)}"]) + "\n"
+def judge(consumer: Consumer, results: Sequence[CheckResult]) -> Verdict:
+    """What the results mean for one program.
+
+    Refused if a check that concerns it failed; not tried if none of its weights formats was run (W01); else it
+    runs, with the limits that were found.
+    """
+    own = [result for result in results if consumer in result.consumers]
+    failed = tuple(_reason(result) for result in own if result.status == "failed")
+    if failed:
+        return Verdict(consumer=consumer, word="refused", reasons=failed)
+    if not any(result.check is Check.W01 and result.status == "passed" for result in own):
+        skipped = tuple(_reason(result) for result in own if result.check is Check.W01) or ("W01: was not run",)
+        return Verdict(consumer=consumer, word="not tried", reasons=skipped)
+    limits = tuple(_reason(result) for result in own if result.status == "limited")
+    return Verdict(consumer=consumer, word="runs with limits" if limits else "runs", reasons=limits)
 
 
-def to_markdown(report: ValidationReport) -> str:
-    """A heading, a table of the results, and the sum."""
-    rows = (
-        f"| {result.check.name} | {result.part} | {result.status} | {result.check.value} "
-        f"| {_one_line(result.message).replace('|', chr(92) + '|')} |"
-        for result in report.results
-    )
-    head = ("| check | part | status | what must hold | found |", "|---|---|---|---|---|")
-    return "\n".join([f"# Validation of {report.package}", "", *head, *rows, "", f"{_sum(report)}.", ""])
-
-
-def to_json(report: ValidationReport) -> str:
-    """The same for programs, with the version of its format."""
-    content: dict[str, Any] = {
-        "format": "s2d-zoo validation report",
-        "format_version": _FORMAT_VERSION,
-        "s2d_zoo_version": _version.__version__,
-        "package": report.package,
-        "passed": report.passed,
-        "results": [
-            {
-                "check": result.check.name,
-                "title": result.check.value,
-                "part": result.part,
-                "status": result.status,
-                "message": result.message,
-            }
-            for result in report.results
-        ],
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _title(result: CheckResult) -> str:
-    return f"{result.check.name} {result.part}".rstrip()
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _sum(report: ValidationReport) -> str:
-    counts = Counter(result.status for result in report.results)
-    order: tuple[Status, ...] = ("passed", "failed", "skipped")
-    return ", ".join(f"{counts[status]} {status}" for status in order)
+def _reason(result: CheckResult) -> str:
+    return f"{result.check.name}: {result.message}"

@@ -1,112 +1,149 @@
 """Checks that read the description and the files, and run nothing. None of them uses the network."""
 
 import hashlib
+import warnings
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from bioimageio.spec import load_description
 from bioimageio.spec.common import InvalidDescr
 from bioimageio.spec.model.v0_5 import ModelDescr
-from pydantic import ValidationError
 
-from s2d_zoo.contract import RFContract
-from s2d_zoo.data.package_contents import PackageContents, is_remote
-from s2d_zoo.types import ENHANCER_TAG
+from s2d_zoo.data.package_contents import FileReference, PackageContents, is_outside, is_remote
+from s2d_zoo.validate.axes_checks import check_axes, check_dtypes, check_halo, check_sizes
+from s2d_zoo.validate.card_checks import check_attribution, check_card, check_contract, check_lineage
 from s2d_zoo.validate.checks import Check
+from s2d_zoo.validate.description_checks import check_wording
+from s2d_zoo.validate.file_checks import check_names, check_network_use, check_test_tensors
+from s2d_zoo.validate.onnx_checks import check_onnx
+from s2d_zoo.validate.opened_model import OpenedModel
+from s2d_zoo.validate.processing_checks import check_processing
 from s2d_zoo.validate.report import CheckResult
+from s2d_zoo.validate.torchscript_checks import check_torchscript
+from s2d_zoo.validate.weights_files import check_formats, check_python_code
+from s2d_zoo.validate.written_description import is_old_format, listed, tensor_files, value_at
 
-#: ilastik's Trainable Domain Adaptation lists the models that carry this tag
-_SPACE: Final = frozenset("zyx")
+#: in the order of the catalogue
+_DESCRIPTION_CHECKS: Final = (
+    check_wording,
+    check_names,
+    check_test_tensors,
+    check_axes,
+    check_sizes,
+    check_halo,
+    check_dtypes,
+    check_processing,
+    check_contract,
+    check_card,
+    check_attribution,
+    check_lineage,
+    check_python_code,
+    check_network_use,
+    check_formats,
+    check_onnx,
+    check_torchscript,
+)
+#: of these an address will do: no program needs them to run the model
+_MAY_BE_REMOTE: Final = ("documentation", "covers", "icon")
 
 
-def check_format(contents: PackageContents) -> CheckResult:
+def check_basis(contents: PackageContents) -> tuple[CheckResult, ...]:
+    """F01 and F02, on which all others depend."""
+    return _check_format(contents), _check_files(contents)
+
+
+def open_model(contents: PackageContents) -> OpenedModel | None:
+    """The model in a package whose description is valid (F01); None if it is not."""
+    description = _read_description(contents)
+    return OpenedModel(contents=contents, description=description) if isinstance(description, ModelDescr) else None
+
+
+def check_description(model: OpenedModel) -> Iterator[CheckResult]:
+    """All other checks that run nothing."""
+    for check in _DESCRIPTION_CHECKS:
+        yield from check(model)
+
+
+def _check_format(contents: PackageContents) -> CheckResult:
     """F01: what bioimageio.spec says about the description alone; the files have a check of their own."""
+    description = _read_description(contents)
+    if isinstance(description, ModelDescr):
+        version = contents.rdf.get("format_version")
+        return CheckResult(check=Check.F01, status="passed", message=f"model description, format {version}")
+    return CheckResult(check=Check.F01, status="failed", message=description)
+
+
+def _read_description(contents: PackageContents) -> ModelDescr | str:
+    """The description in the latest format, or what is wrong with it."""
     version = str(contents.rdf.get("format_version"))
-    if not version.startswith("0.5."):
-        message = (
-            f"expected format version 0.5.x, found {version}. For an older one, run "
+    if not version.startswith(("0.4.", "0.5.")):
+        return (
+            f"expected format version 0.4.x or 0.5.x, found {version}. For an older one, run "
             "'bioimageio update-format' on the unpacked package."
         )
-        return CheckResult(check=Check.F01, status="failed", message=message)
-    try:
-        description = load_description(contents.folder / contents.rdf_name, perform_io_checks=False)
-    except ValueError as error:
-        return CheckResult(check=Check.F01, status="failed", message=str(error))
+    # bioimageio.spec warns of what it fills in for an old format, and leaves files to the garbage collector
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            description = load_description(
+                contents.folder / contents.rdf_name, format_version="latest", perform_io_checks=False
+            )
+        except Exception as error:  # noqa: BLE001 - of hostile content anything may be raised
+            return f"the description cannot be read: {error}"
     if isinstance(description, ModelDescr):
-        return CheckResult(check=Check.F01, status="passed", message=f"model description, format {version}")
+        return description
     if isinstance(description, InvalidDescr):
         entries = (f"{'.'.join(map(str, entry.loc))}: {entry.msg}" for entry in description.validation_summary.errors)
-        return CheckResult(check=Check.F01, status="failed", message="; ".join(entries))
-    message = f"expected a model, found type {description.type}"
-    return CheckResult(check=Check.F01, status="failed", message=message)
+        return "; ".join(entries)
+    return f"expected a model, found type {description.type}"
 
 
-def check_files(contents: PackageContents) -> CheckResult:
+def _check_files(contents: PackageContents) -> CheckResult:
     """F02: presence and SHA-256 of every file that the description names."""
-    faults = tuple(_file_faults(contents))
+    references = (*contents.references(), *_old_references(contents))
+    faults = [fault for reference in references if (fault := _file_fault(contents, reference))]
     if faults:
         return CheckResult(check=Check.F02, status="failed", message="; ".join(faults))
-    names = {reference.name for reference in contents.references()}
+    names = {reference.name for reference in references}
     return CheckResult(check=Check.F02, status="passed", message=f"{len(names)} files")
 
 
-def _file_faults(contents: PackageContents) -> Iterator[str]:
-    for reference in contents.references():
-        path = contents.folder / reference.name
-        if is_remote(reference.name):
-            yield f"{reference.where} names {reference.name}, which is on the network; put the file into the package"
-        elif not path.is_file():
-            yield f"{reference.where} names {reference.name}, which is not in the package"
-        elif reference.sha256 is not None:
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
-            if found != reference.sha256:
-                yield (
-                    f"{reference.where}: expected SHA-256 {reference.sha256[:12]}… of {reference.name}, found "
-                    f"{found[:12]}…: the file was changed after the export, or is damaged"
-                )
-
-
-def check_contract(contents: PackageContents) -> CheckResult:
-    """C01: the RF contract under ``config.s2d_zoo.rf_contract``, of packages that ilastik takes for enhancers."""
-    tagged = ENHANCER_TAG in _listed(contents.rdf.get("tags"))
-    written = _value_at(contents.rdf, "config", "s2d_zoo", "rf_contract")
-    if not tagged and written is None:
-        return CheckResult(check=Check.C01, status="skipped", message="not an enhancer")
-    if not tagged:
-        message = f"there is an RF contract, but no tag {ENHANCER_TAG!r}: ilastik would not list this enhancer"
-        return CheckResult(check=Check.C01, status="failed", message=message)
-    if written is None:
-        message = f"tagged {ENHANCER_TAG!r}, but there is no RF contract under config.s2d_zoo.rf_contract"
-        return CheckResult(check=Check.C01, status="failed", message=message)
-    try:
-        contract = RFContract.model_validate(written)
-    except ValidationError as error:
-        entries = (f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors())
-        return CheckResult(check=Check.C01, status="failed", message=f"invalid RF contract: {'; '.join(entries)}")
-    return _compare_with_input(contract, contents)
-
-
-def _compare_with_input(contract: RFContract, contents: PackageContents) -> CheckResult:
-    """Number of channels and of spatial axes, as far as the description states them."""
-    inputs = _listed(contents.rdf.get("inputs"))
-    axes = [axis for axis in _listed(_value_at(inputs[0], "axes")) if isinstance(axis, dict)] if inputs else []
-    ndim = sum(axis.get("type") == "space" and axis.get("id", "x") in _SPACE for axis in axes)
-    channels = sum(len(_listed(axis.get("channel_names"))) for axis in axes if axis.get("type") == "channel")
-    if (ndim, channels) != (contract.ndim, len(contract.channels)):
-        message = (
-            f"the RF contract speaks of {len(contract.channels)} channel(s) in {contract.ndim}D, "
-            f"the input has {channels} in {ndim}D"
+def _old_references(contents: PackageContents) -> Iterator[FileReference]:
+    """Files that format 0.4 names in ways of its own."""
+    rdf = contents.rdf
+    if not is_old_format(rdf):
+        return
+    for where, name in tensor_files(rdf):
+        if name is not None:
+            yield FileReference(name=name, sha256=None, where=f"test tensor of {where}")
+    entry = value_at(rdf, "weights", "pytorch_state_dict")
+    architecture, sha256 = value_at(entry, "architecture"), value_at(entry, "architecture_sha256")
+    if isinstance(architecture, str) and ":" in architecture:
+        yield FileReference(
+            name=architecture.rpartition(":")[0],
+            sha256=sha256 if isinstance(sha256, str) else None,
+            where="weights.pytorch_state_dict.architecture",
         )
-        return CheckResult(check=Check.C01, status="failed", message=message)
-    return CheckResult(check=Check.C01, status="passed", message=f"takes the roles {', '.join(contract.roles)}")
+    for key in ("sample_inputs", "sample_outputs"):
+        for name in listed(rdf.get(key)):
+            yield FileReference(name=str(name), sha256=None, where=key)
 
 
-def _listed(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _value_at(value: object, *keys: str) -> object:
-    """What lies below some keys, or None."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+def _file_fault(contents: PackageContents, reference: FileReference) -> str | None:
+    path = contents.folder / reference.name
+    if is_remote(reference.name):
+        if reference.where in _MAY_BE_REMOTE:
+            return None
+        return f"{reference.where} names {reference.name}, which is on the network; put the file into the package"
+    if is_outside(reference.name) or not path.is_file():
+        return f"{reference.where} names {reference.name}, which is not in the package"
+    if reference.sha256 is None:
+        return None
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found == reference.sha256:
+        return None
+    return (
+        f"{reference.where}: expected SHA-256 {reference.sha256[:12]}… of {reference.name}, found "
+        f"{found[:12]}…: the file was changed after the export, or is damaged"
+    )

@@ -1,56 +1,114 @@
-"""All checks of a package, one after another."""
+"""All checks of a package, one after another, and what they mean for each program."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from tqdm import tqdm
+
 from s2d_zoo.data.package_contents import PackageContents, open_package
-from s2d_zoo.validate.checks import Check, select_checks
-from s2d_zoo.validate.network_checks import check_network, skip_checks
-from s2d_zoo.validate.parity import undisturbed
-from s2d_zoo.validate.report import CheckResult, ValidationReport
-from s2d_zoo.validate.static_checks import check_contract, check_files, check_format
+from s2d_zoo.errors import PackageError, UnsafePackageError
+from s2d_zoo.validate.checks import Check, Consumer, select_checks
+from s2d_zoo.validate.network_checks import check_network
+from s2d_zoo.validate.report import CheckResult, ValidationReport, judge
+from s2d_zoo.validate.sandbox import Limits, Sandbox
+from s2d_zoo.validate.static_checks import check_basis, check_description, open_model
 
-#: those that run the network, and take seconds
-_NETWORK: Final = (Check.W01, Check.W02, Check.A01, Check.T01)
+#: those that run the network, and take up to a minute
+_NETWORK: Final = frozenset(
+    {Check.W01, Check.W02, Check.W06, Check.A01, Check.R01, Check.R02, Check.T01, Check.T02, Check.T03, Check.T04}
+)
 
 
-def validate_package(path: Path, *, select: Sequence[str] = (), ignore: Sequence[str] = ()) -> ValidationReport:
+def validate_package(
+    path: Path,
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    consumers: Sequence[Consumer] = tuple(Consumer),
+    limits: Limits | None = None,
+    tensors: Path | None = None,
+    progress: bool = False,
+) -> ValidationReport:
     """Run the checks on a package, without the network and without Python code from the package.
 
-    TorchScript and ONNX weights are run: they are programs of their own, in the sandbox that torch and onnxruntime
-    give them, which is not one against malice. Check packages of unknown origin with ``ignore=("W", "A", "T")``.
+    TorchScript and ONNX weights are run, in a process of their own with limited time and memory. That holds against
+    accidents, not against malice: check packages of unknown origin with ``ignore=("W", "A01", "R", "T")``.
 
     A check that fails is a result, not an exception; one whose precondition does not hold is skipped, and says so.
+    Checks that others depend on are run even if they are not chosen, and then not reported.
 
     Args:
         path: a ``.zip``, or the folder of an unpacked package.
         select: IDs of checks (``"T01"``) or their first letters (``"W"``); all if empty.
         ignore: the same, to leave out.
+        consumers: programs that it is for; what concerns none of them is left out, and only they get a verdict.
+        limits: what each test or run of the network may take; two minutes and 8 GiB if None.
+        tensors: folder to keep the differences between outputs of two formats in; made if needed. Not kept if None.
+        progress: whether to tell on stderr how far it is.
+
+    Returns:
+        The results, and a verdict for each program; no verdicts if only some checks are chosen.
 
     Raises:
         UserInputError: if there is nothing at the path, or an ID is unknown.
-        PackageError: if the package cannot be opened.
-        UnsafePackageError: if it must not be.
     """
     chosen = select_checks(select, ignore)
-    with open_package(path) as contents, undisturbed():
-        results = tuple(result for result in _run(contents, chosen) if result.check in chosen)
-    return ValidationReport(package=str(path), results=results)
+    wanted = frozenset(consumers)
+    results = []
+    with tqdm(disable=not progress, bar_format="{desc} [{elapsed}]", leave=False) as bar:
+        bar.set_description_str("opening the package")
+        for result in _run(path, chosen, limits or Limits(), tensors):
+            bar.set_description_str(f"checking, after {result.check.name} {result.part}".rstrip())
+            if result.check in chosen and (not result.consumers or result.consumers & wanted):
+                results.append(result)
+    verdicts = tuple(judge(one, results) for one in Consumer if one in wanted) if chosen == frozenset(Check) else ()
+    return ValidationReport(package=str(path), results=tuple(results), verdicts=verdicts)
 
 
-def _run(contents: PackageContents, chosen: frozenset[Check]) -> Iterator[CheckResult]:
+def _run(path: Path, chosen: frozenset[Check], limits: Limits, tensors: Path | None) -> Iterator[CheckResult]:
     """Everything that is chosen, and what it depends on."""
-    basis = check_format(contents), check_files(contents)
+    with ExitStack() as stack:
+        try:
+            contents = stack.enter_context(open_package(path))
+        except UnsafePackageError as error:
+            yield CheckResult(check=Check.S01, status="failed", message=str(error))
+            yield from _skip_all_but({Check.S01}, "S01 failed")
+        except PackageError as error:
+            yield CheckResult(check=Check.F00, status="failed", message=str(error))
+            yield from _skip_all_but({Check.F00}, "F00 failed")
+        else:
+            yield from _check_contents(contents, chosen, limits, tensors)
+
+
+def _check_contents(
+    contents: PackageContents, chosen: frozenset[Check], limits: Limits, tensors: Path | None
+) -> Iterator[CheckResult]:
+    """Of a package that could be opened: first what all else rests on, then what is read, then what is run."""
+    found = "a folder, nothing to unpack" if contents.source.is_dir() else "unpacks into a folder of its own"
+    basis = (
+        CheckResult(check=Check.S01, status="passed", message=found),
+        CheckResult(check=Check.F00, status="passed", message=f"the description is {contents.rdf_name}"),
+        *check_basis(contents),
+    )
     yield from basis
-    if basis[0].status == "failed":
-        yield from skip_checks((Check.C01,), "F01 failed")
-    else:
-        yield check_contract(contents)
-    if not chosen & set(_NETWORK):
+    model = open_model(contents)
+    if model is None:
+        yield from _skip_all_but({result.check for result in basis}, "F01 failed")
         return
-    failed = [result.check.name for result in basis if result.status == "failed"]
-    if failed:
-        yield from skip_checks(_NETWORK, f"{' and '.join(failed)} failed")
-    else:
-        yield from check_network(contents)
+    yield from check_description(model)
+    if any(result.status == "failed" for result in basis):
+        yield from _skip(_NETWORK, "F02 failed")
+    elif chosen & _NETWORK:
+        yield from check_network(model, Sandbox(model, limits), tensors=tensors)
+
+
+def _skip_all_but(checks: Collection[Check], reason: str) -> Iterator[CheckResult]:
+    return _skip([check for check in Check if check not in checks], reason)
+
+
+def _skip(checks: Collection[Check], reason: str) -> Iterator[CheckResult]:
+    for check in Check:
+        if check in checks:
+            yield CheckResult(check=check, status="skipped", message=reason)
