@@ -25,3 +25,25 @@ lint: $(VENV)/installed
 
 clean:
 	rm -rf $(VENV) demo-output build dist site htmlcov .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# Old versions of the runtimes that consumers use, and a browser's: about 4 GB below build/, so not part of `make test`.
+CONSUMERS := build/consumers
+
+.PHONY: consumers
+consumers: $(VENV)/installed $(CONSUMERS)/onnxruntime-oldest/installed $(CONSUMERS)/torch-oldest/installed
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(CONSUMERS)/browser/installed; \
+	else echo "There is no npm here: the tests in a browser will be skipped. Install Node.js."; fi
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	|| echo "There is no Chromium here: the tests in a browser will be skipped. Install chromium."
+	$(BIN)/python -m pytest tests/consumers -ra
+
+$(CONSUMERS)/%-oldest/installed: tests/consumers/%-oldest.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(CONSUMERS)/browser/installed: tests/consumers/browser/package.json
+	mkdir -p $(@D)
+	cp $< $(@D)
+	npm install --prefix $(@D) --ignore-scripts --no-package-lock --no-audit --no-fund --loglevel=error
+	touch $@
