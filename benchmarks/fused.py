@@ -1,0 +1,192 @@
+"""What does it cost to have filters, forest and enhancer in one network, and is it still the same?
+
+`benchmarks/nuclei_transfer.py` must have run: its forests, fitted by `adapt` on ten strokes per class, and its scores
+are used here. A forest fitted on 4000 labelled pixels stands for the large ones. Times are medians of several runs
+that alternate, on one image of 512 x 512 px.
+
+    python benchmarks/fused.py --data-dir ../shared/data
+
+Writes benchmarks/results/fused.md and .json.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+import xarray as xr
+
+from s2d_zoo._version import __version__
+from s2d_zoo.data.datasets import load_dataset
+from s2d_zoo.data.network import apply_network
+from s2d_zoo.data.scores import score_masks
+from s2d_zoo.data.targets import binary_classes
+from s2d_zoo.enhancer.pretrained import load_enhancer
+from s2d_zoo.export import weights
+from s2d_zoo.pipeline.fusion import Fused, FusionSettings, fuse
+from s2d_zoo.rf_adapter.classifier import PixelClassifier
+from s2d_zoo.rf_adapter.persistence import load_classifier
+from s2d_zoo.zoo.collection import find_model
+
+RESULTS = Path(__file__).parent / "results"
+ENHANCER = "nuclei-fluo-2d"
+TARGET = "nuclei_gowt1"
+SIZE = 512
+RUNS = 5
+LIMITS = (FusionSettings(), FusionSettings(trees=50), FusionSettings(trees=20), FusionSettings(max_depth=6))
+
+
+def large_forest(data_dir: Path | None) -> PixelClassifier:
+    """Fitted on 4000 labelled pixels of the first training image of mito_vnc."""
+    first = load_dataset("mito_vnc", "train", data_dir=data_dir)[0]
+    classes = binary_classes(first.labels)
+    chosen = np.random.default_rng(0).choice(classes.size, 4000, replace=False)
+    labels = np.zeros(classes.shape, dtype=np.uint8)
+    labels.flat[chosen] = classes.values.flat[chosen]
+    return PixelClassifier(random_state=0).fit(first.image, xr.DataArray(labels, dims=classes.dims))
+
+
+def measure(fused: Fused, image: xr.DataArray) -> dict[str, Any]:
+    """Times, sizes and differences of one fused network on one image (channel y x)."""
+    values = np.ascontiguousarray(image.values[np.newaxis, :, :SIZE, :SIZE], dtype=np.float32)
+    tensor = torch.from_numpy(values)
+    model = weights.for_export(fused.model)
+    with tempfile.TemporaryDirectory() as name, torch.inference_mode():
+        folder = Path(name)
+        weights.write_weights(model, folder, example=tensor[..., :256, :256], input_name="raw", output_name="enhanced")
+        megabytes = {path.name: round(path.stat().st_size / 1e6, 2) for path in folder.iterdir()}
+        session = onnxruntime.InferenceSession(str(folder / weights.ONNX_FILE))
+        script = torch.jit.load(str(folder / weights.TORCHSCRIPT_FILE))
+        ways: dict[str, Callable[[], np.ndarray[Any, Any]]] = {
+            "unfused": lambda: fused.unfused(values),
+            "ONNX": lambda: session.run(None, {"raw": values})[0],
+            "TorchScript": lambda: script(tensor).numpy(),
+            "state dict": lambda: model(tensor).numpy(),
+        }
+        first, seconds, outputs = {}, {way: [] for way in ways}, {}
+        for way, call in ways.items():
+            first[way], outputs[way] = timed(call)
+        for _ in range(RUNS):
+            for way, call in ways.items():
+                seconds[way].append(timed(call)[0])
+    forest = fused.classifier.forest
+    return {
+        "trees": forest.n_trees,
+        "nodes": len(forest.feature),
+        "depth": int(forest.depths().max()),
+        "seconds": {way: round(statistics.median(times), 2) for way, times in seconds.items()},
+        "first_seconds": {way: round(value, 2) for way, value in first.items()},
+        "megabytes": megabytes,
+        "difference": {
+            way: {
+                "largest": float(np.abs(output - outputs["unfused"]).max()),
+                "above_0.001_per_million": round(1e6 * float((np.abs(output - outputs["unfused"]) > 1e-3).mean())),
+            }
+            for way, output in outputs.items()
+            if way != "unfused"
+        },
+    }
+
+
+def timed(call: Callable[[], np.ndarray[Any, Any]]) -> tuple[float, np.ndarray[Any, Any]]:
+    """Seconds and result of one call."""
+    begin = time.perf_counter()
+    output = call()
+    return time.perf_counter() - begin, output
+
+
+def score(fused: Fused, data_dir: Path | None) -> float:
+    """Foreground IoU at 0.5 on all test images of the target, by the fused network."""
+    tests = load_dataset(TARGET, "test", data_dir=data_dir)
+    masks = [apply_network(fused.model, entry.image).values[0] >= 0.5 for entry in tests]
+    return score_masks(masks, [entry.labels.values > 0 for entry in tests]).iou
+
+
+def to_markdown(figures: dict[str, Any]) -> str:
+    """Two tables: accuracy, and cost."""
+    lines = [
+        "# One network instead of filters, forest and enhancer",
+        "",
+        f"Made by `python benchmarks/fused.py --data-dir ../shared/data` with s2d-zoo {__version__}, enhancer",
+        f"`{ENHANCER}`; {torch.get_num_threads()} cores.",
+        "",
+        "## Accuracy",
+        "",
+        f"Foreground IoU at 0.5 on the test split of {TARGET}; forest by `adapt` from ten strokes per class.",
+        f"Not fused (as `adapt` scores it): {figures['unfused_iou']:.4f}.",
+        "",
+        "| fused | IoU | difference | pixels of the training image that change sides |",
+        "|---|---|---|---|",
+    ]
+    for name, entry in figures["accuracy"].items():
+        lost = "–" if entry["changed"] is None else f"{100 * entry['changed']:.2f} %"
+        lines.append(f"| {name} | {entry['iou']:.4f} | {entry['iou'] - figures['unfused_iou']:+.4f} | {lost} |")
+    lines += [
+        "",
+        "## Cost",
+        "",
+        f"Seconds for {SIZE} x {SIZE} px, median of {RUNS} runs that alternate (in brackets the first call), and MB of the",
+        "ONNX, TorchScript and state dict files.",
+        "“Unfused” are bioimage-cpp's filters, sklearn's trees and the enhancer, one after another. The last column is",
+        "the largest difference between any format and that.",
+        "",
+        "| forest | trees | nodes | depth | unfused | ONNX | TorchScript | state dict | MB | largest difference | > 0.001 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, entry in figures["cost"].items():
+        times = [f"{entry['seconds'][way]} ({entry['first_seconds'][way]})" for way in entry["seconds"]]
+        size = entry["megabytes"]
+        sizes = f"{size['weights.onnx']}, {size['weights.pt']}, {size['weights_state_dict.pt']}"
+        largest = max(one["largest"] for one in entry["difference"].values())
+        above = max(one["above_0.001_per_million"] for one in entry["difference"].values())
+        counts = f"{entry['trees']} | {entry['nodes']} | {entry['depth']}"
+        lines.append(f"| {name} | {counts} | {' | '.join(times)} | {sizes} | {largest:.4f} | {above} ppm |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Measure everything and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, help="folder with local copies of the datasets")
+    parser.add_argument("--runs", type=Path, default=Path("build/nuclei_transfer"), help="of nuclei_transfer.py")
+    options = parser.parse_args()
+    adapted = next(options.runs.glob(f"{TARGET}-*")) / "adapted"
+    report = json.loads((adapted / "report.json").read_text(encoding="utf-8"))
+    enhancer = load_enhancer(find_model(ENHANCER))
+    classifier = load_classifier(adapted / "classifier.safetensors")
+    training = load_dataset(TARGET, "train", data_dir=options.data_dir)[0].image
+    accuracy, cost = {}, {}
+    for limits in LIMITS:
+        fused = fuse(classifier, enhancer, limits)
+        loss = fused.loss([training])
+        kept = {"trees": limits.trees, "depth": limits.max_depth}
+        name = ", ".join(f"{key} {value}" for key, value in kept.items() if value) or "whole forest"
+        accuracy[name] = {"iou": score(fused, options.data_dir), "changed": None if loss is None else loss.changed}
+        cost[f"strokes, {name}"] = measure(fused, training)
+    large = large_forest(options.data_dir)
+    picture = load_dataset("mito_vnc", "train", data_dir=options.data_dir)[0].image
+    for name, limits in (("whole forest", FusionSettings()), ("depth 10", FusionSettings(max_depth=10))):
+        cost[f"4000 labelled px, {name}"] = measure(fuse(large, enhancer, limits), picture)
+    figures = {
+        "unfused_iou": report["scores"]["test"]["enhanced"]["iou"],
+        "fused_iou_of_adapt": report["scores"]["test"]["fused"]["iou"],
+        "accuracy": accuracy,
+        "cost": cost,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "fused.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    table = to_markdown(figures)
+    (RESULTS / "fused.md").write_text(table, encoding="utf-8")
+    sys.stdout.write(table)
+
+
+if __name__ == "__main__":
+    main()
