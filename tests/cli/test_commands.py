@@ -11,6 +11,9 @@ from s2d_zoo.data.images import read_image
 from s2d_zoo.pipeline import pretrain as pretrain_module
 from s2d_zoo.pipeline.pretrain import PretrainResult
 from s2d_zoo.trainer import TrainingResult
+from s2d_zoo.validate.checks import Consumer
+from s2d_zoo.validate.report import ValidationReport
+from s2d_zoo.validate.sandbox import Limits
 
 
 def test_the_stages_follow_each_other_from_file_to_file(call, files, package, tmp_path):
@@ -72,6 +75,9 @@ PRETRAIN = ("pretrain", "--output", "OUT", "--name", "My model")
         (*EXPORT, "--training-data", "x"),
         ("validate", "OUT"),
         ("validate", "PACKAGE", "--select", "Z"),
+        ("validate", "PACKAGE", "--select", "F,"),
+        ("validate", "PACKAGE", "--consumer", "imagej"),
+        ("validate", "PACKAGE", "--time-limit", "0"),
         (*PRETRAIN, *TERMS, "--id", "Not An Id"),
         (*PRETRAIN, "--id", "x"),
         *((*PRETRAIN, *TERMS, "--id", "x", f"--{name}", "0") for name in ("forests", "steps", "features", "simulated")),
@@ -94,7 +100,6 @@ def test_misuse_is_told_and_writes_nothing(call, files, package, tmp_path, argum
         ("classify", "--image", "IMAGE", "--scribbles", "STROKES", "--trees", "2", "--output", "OUT.xyz"),
         (*EXPORT, *TERMS, "--training-data", "x"),
         ("finetune", "--image", "IMAGE", "--pseudo-labels", "MISSING", "--output", "OUT"),
-        ("validate", "IMAGE"),
     ],
     ids=" ".join,
 )
@@ -120,19 +125,68 @@ def test_results_that_are_there_are_kept(call, files, tmp_path):
     assert (tmp_path / "out.tif").read_text() == "mine"
 
 
-@pytest.mark.parametrize(("format_", "word"), [("text", "F01: "), ("markdown", "| F01 |"), ("json", '"check": "F01"')])
-def test_a_validation_is_written_in_the_format_asked_for(call, package, format_, word):
-    outcome = call("validate", package, "--select", "F01", "--format", format_)
+@pytest.mark.parametrize(
+    ("format_", "word"),
+    [("text", "F01: "), ("markdown", "| F01 |"), ("json", '"check": "F01"'), ("html", "<!DOCTYPE html>")],
+)
+def test_a_validation_is_written_in_the_format_asked_for(call, package, tmp_path, format_, word):
+    outcome = call("validate", package, "--select", "F01", "--format", format_, "--quiet")
     assert outcome.exit_code == 0
     assert word in outcome.stdout.replace("  ", " ")
     assert outcome.stderr == ""
+    to_file = call("validate", package, "--select", "F01", "--format", format_, "--output", tmp_path / "report")
+    assert to_file.exit_code == 0
+    assert to_file.stdout == ""
+    assert (tmp_path / "report").read_text(encoding="utf-8") == outcome.stdout
 
 
-def test_a_package_that_fails_a_check_ends_with_1(call, folder):
+@pytest.mark.parametrize("arguments", [("F00,C01",), ("F00", "C01"), (" C01, F00 ",)])
+def test_checks_are_selected_with_commas_or_one_by_one(call, package, arguments):
+    selected = [part for argument in arguments for part in ("--select", argument)]
+    results = json.loads(call("validate", package, "--format", "json", *selected).stdout)["results"]
+    assert [result["check"] for result in results] == ["F00", "C01"]
+
+
+def test_a_validation_can_be_for_some_programs(call, package, tmp_path, monkeypatch):
+    seen = {}
+
+    def pretend(path, **options):
+        seen.update(options)
+        return ValidationReport(package=str(path), results=())
+
+    monkeypatch.setattr("s2d_zoo.validate.validation.validate_package", pretend)
+    assert call("validate", package, "--consumer", "qupath", "--consumer", "core", "--quiet").exit_code == 0
+    assert seen["consumers"] == (Consumer.core, Consumer.qupath)
+    assert (seen["progress"], seen["tensors"]) == (False, None)
+    limits = ("--time-limit", "5", "--memory-limit", "1.5", "--output", tmp_path / "r.txt")
+    assert call("validate", package, *limits).exit_code == 0
+    assert seen["consumers"] == tuple(Consumer)
+    assert (seen["limits"], seen["tensors"].name) == (Limits(seconds=5, memory_gib=1.5), "r-tensors")
+    assert seen["progress"]
+
+
+def test_a_report_that_is_there_is_kept_and_the_package_always(call, package, folder, tmp_path):
+    (tmp_path / "report.txt").write_text("mine")
+    arguments = ("validate", package, "--select", "F00", "--output")
+    outcome = call(*arguments, tmp_path / "report.txt")
+    assert outcome.exit_code == 2
+    assert "--overwrite" in outcome.message
+    assert (tmp_path / "report.txt").read_text() == "mine"
+    assert call(*arguments, tmp_path / "report.txt", "--overwrite").exit_code == 0
+    assert "F00" in (tmp_path / "report.txt").read_text()
+    copy = tmp_path / "model.zip"
+    copy.write_bytes(package.read_bytes())
+    assert call("validate", copy, "--select", "F00", "--output", copy, "--overwrite").exit_code == 2
+    assert copy.read_bytes() == package.read_bytes()
+
+
+def test_a_package_that_fails_a_check_ends_with_1(call, folder, files):
     folder.rdf["license"] = "mine"
-    outcome = call("validate", folder.save(), "--select", "F")
-    assert outcome.exit_code == 1
-    assert "failed" in outcome.stdout
+    for path in (folder.save(), files.image):
+        outcome = call("validate", path, "--select", "F", "--quiet")
+        assert outcome.exit_code == 1
+        assert "failed   F0" in outcome.stdout
+        assert outcome.stderr == ""
 
 
 def test_bundled_models_are_listed_by_tag(call):

@@ -1,7 +1,6 @@
 """One whole run of `adapt`, made once and looked at by many tests."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,8 @@ from s2d_zoo.pipeline.job import AdaptSettings, PseudoLabelSettings
 from s2d_zoo.pipeline.report import write_report
 from s2d_zoo.rf_adapter.classifier import ForestSettings
 from s2d_zoo.trainer import TrainingSettings, train
+from s2d_zoo.validate.checks import Consumer
+from s2d_zoo.validate.report import Verdict
 from s2d_zoo.validate.validation import validate_package
 
 OURS = Attribution(authors=(Author(name="Ada"),), license="MIT")
@@ -45,6 +46,34 @@ def make_settings(**changes):
         seed=4,
     )
     return replace(settings, **changes)
+
+
+#: what is said of every package where the networks are not run
+VERDICTS = tuple(
+    Verdict(consumer=one, word="runs with limits", reasons=("T04: <seams>",))
+    if one is Consumer.qupath
+    else Verdict(consumer=one, word="runs", reasons=())
+    for one in Consumer
+)
+
+
+def validate_quickly(path, **options):
+    """Only the checks that do not run the network, and verdicts as if it had been run."""
+    report = validate_package(path, **{"select": ("S", "F", "C", "L"), **options})
+    return replace(report, verdicts=VERDICTS)
+
+
+def be_quick(patch):
+    for module in ("validated", "packages"):
+        patch.setattr(f"s2d_zoo.pipeline.{module}.validate_package", validate_quickly)
+    # the time that the card states would differ from run to run
+    patch.setattr("s2d_zoo.export.package.describe_costs", lambda *_: ("Quick and small.",))
+
+
+@pytest.fixture
+def quick_validation(monkeypatch):
+    """Run no network for the checks, and measure no time; `test_validated.py` does both."""
+    be_quick(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -135,9 +164,11 @@ def plain_inputs(inputs):
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory, inputs):
-    """A finished run with its report. Not to be changed."""
+    """A finished run with its report, quickly validated. Not to be changed."""
     output = tmp_path_factory.mktemp("run") / "output"
-    result = adapt(inputs, make_settings(), output, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        be_quick(patch)
+        result = adapt(inputs, make_settings(), output, progress=False)
     write_report(result)
     return Run(inputs=inputs, result=result, output=output)
 
@@ -146,12 +177,6 @@ def run(tmp_path_factory, inputs):
 def strokes(inputs):
     """Values of the strokes, y x."""
     return np.asarray(read_image(inputs.scribbles[0]).values[0])
-
-
-@pytest.fixture
-def quick_validation(monkeypatch):
-    """Only the checks that do not run the network; all of them are run in the fixture `run`."""
-    monkeypatch.setattr("s2d_zoo.pipeline.adapt.validate_package", partial(validate_package, select=("F", "C")))
 
 
 @pytest.fixture

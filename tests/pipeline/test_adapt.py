@@ -9,21 +9,29 @@ import pytest
 from s2d_zoo.contract import PixelSize
 from s2d_zoo.data.images import read_image, write_image
 from s2d_zoo.data.network import apply_network, load_network
+from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import ConfigError, NotImprovedError
 from s2d_zoo.pipeline import adapt as adapt_module
 from s2d_zoo.pipeline import segmentors
 from s2d_zoo.pipeline.adapt import adapt
+from s2d_zoo.pipeline.fusion import FusionSettings
 from s2d_zoo.pipeline.job import PseudoLabelSettings
+from s2d_zoo.pipeline.report import write_report
 from s2d_zoo.rf_adapter.persistence import load_classifier
 
 
-def test_a_run_is_good_and_every_package_passes_every_check(run):
+def test_a_run_is_good_and_makes_three_packages_that_pass(run):
     assert run.result.good
-    assert len(run.result.packages) == len(run.result.validation) == 2
-    for report in run.result.validation:
+    assert [path.name for path in run.result.packages] == [
+        "tiny-segmentor.zip",
+        "tiny-segmentor-fused.zip",
+        "enhancer.zip",
+    ]
+    for package, report in zip(run.result.packages, run.result.validation, strict=True):
+        assert report.package == str(package)
         assert report.passed
-        assert {result.status for result in report.results} <= {"passed", "skipped"}
-        assert "T01" in {result.check.name for result in report.results}
+        assert {result.status for result in report.results} <= {"passed", "limited", "skipped"}
+        assert len(report.verdicts) == 4
 
 
 def test_a_run_writes_every_stage(run):
@@ -32,22 +40,24 @@ def test_a_run_writes_every_stage(run):
         "segmentor.safetensors",
         "packages/enhancer.zip",
         "packages/tiny-segmentor.zip",
+        "packages/tiny-segmentor-fused.zip",
         *(
             f"images/01-cells/{name}.tif"
             for name in (
                 "forest_foreground",
                 "enhanced",
+                "fused",
                 "pseudo_labels",
                 "pseudo_label_weights",
                 "segmentation",
             )
         ),
-        *(f"images/test-01-others/{name}.tif" for name in ("forest_foreground", "enhanced", "segmentation")),
+        *(f"images/test-01-others/{name}.tif" for name in ("forest_foreground", "enhanced", "fused", "segmentation")),
     }
     written = {path.name for path in run.output.iterdir()}
     assert {"run.json", "report.html", "report.json", "validation"} <= written
     assert {path.name for path in (run.output / "validation").iterdir()} == {
-        f"{name}.{kind}" for name in ("enhancer", "tiny-segmentor") for kind in ("md", "json")
+        f"{path.stem}.{kind}" for path in run.result.packages for kind in ("md", "json", "html")
     }
     assert "checkpoints" not in written, "they are of no use after the end"
     assert not list(run.output.rglob(".*")), "nothing temporary is left"
@@ -91,6 +101,19 @@ def test_each_stage_builds_on_the_one_before(run):
     assert 0.2 < prediction.labels.kept < 1
 
 
+def test_the_fused_network_gives_what_forest_and_enhancer_gave(run):
+    for prediction in (*run.result.predictions, *run.result.test_predictions):
+        difference = np.abs(prediction.fused.values - prediction.enhanced.values)
+        # a pixel at a threshold of the forest may change sides, and all that the enhancer makes of it
+        assert (difference > 1e-3).mean() < 0.01
+        assert prediction.enhanced.values.std() > 0.05
+    for methods in run.result.scores.values():
+        assert methods["fused"].iou == pytest.approx(methods["enhanced"].iou, abs=0.005)
+    np.testing.assert_array_equal(
+        read_image(run.output / "images" / "01-cells" / "fused.tif").values, run.result.predictions[0].fused.values
+    )
+
+
 def test_held_out_strokes_are_in_no_pseudo_label(run):
     split = run.result.job.split
     held_out = split.held_out[0].values > 0
@@ -105,16 +128,19 @@ def test_every_method_is_scored_where_there_is_truth(run):
     assert list(run.result.scores["training"]) == [
         "RF",
         "enhanced",
+        "fused",
         "pseudo-labels",
         "segmentor",
         "segmentor, strokes only",
     ]
-    assert list(run.result.scores["test"]) == ["RF", "enhanced", "segmentor", "segmentor, strokes only"]
+    assert list(run.result.scores["test"]) == ["RF", "enhanced", "fused", "segmentor", "segmentor, strokes only"]
 
 
 def test_the_times_of_all_stages_are_kept(run):
-    stages = ["reading", "forests", "enhancement", "pseudo-labels", "segmentors", "packages", "validation"]
-    assert list(run.result.seconds) == stages
+    assert list(run.result.seconds) == [
+        *("reading", "forests", "enhancement", "fusion", "pseudo-labels", "segmentors"),
+        "packages and validation",
+    ]
 
 
 def test_the_kept_share_is_that_of_the_pseudo_labels(run):
@@ -200,7 +226,7 @@ def test_a_segmentor_that_ends_worse_is_a_result_and_no_error(run, tmp_path, mon
     assert not result.good
     assert result.segmentors.problem == "worse than its start"
     assert "segmentor" not in result.scores["training"]
-    assert [path.name for path in result.packages] == ["enhancer.zip"]
+    assert [path.name for path in result.packages] == ["tiny-segmentor-fused.zip", "enhancer.zip"]
     for name in ("segmentor.safetensors", "packages/tiny-segmentor.zip", "images/01-cells/segmentation.tif"):
         assert not (output / name).exists(), "that of the run before is not this run's"
 
@@ -224,7 +250,7 @@ def test_several_images_are_worked_on_together(run, tmp_path, tiny_settings):
 def test_an_enhancer_in_a_folder_is_used_but_not_copied(plain_inputs, tmp_path, folder, tiny_settings):
     inputs = replace(plain_inputs, enhancer=str(folder.path))
     result = adapt(inputs, tiny_settings(), tmp_path / "out", progress=False)
-    assert [path.name for path in result.packages] == ["tiny-segmentor.zip"]
+    assert [path.name for path in result.packages] == ["tiny-segmentor.zip", "tiny-segmentor-fused.zip"]
 
 
 @pytest.mark.usefixtures("quick_validation")
@@ -246,6 +272,36 @@ def test_a_pixel_size_far_off_is_noted_and_rescaling_mends_it(plain_inputs, tmp_
 
 
 @pytest.mark.usefixtures("quick_validation")
+def test_what_is_rescaled_is_not_fused_and_the_run_is_good_all_the_same(plain_inputs, tmp_path, tiny_settings):
+    result = adapt(plain_inputs, tiny_settings(rescale=0.5), tmp_path / "out", progress=False)
+    assert result.good
+    assert result.fused is None
+    assert result.not_fused.startswith("probabilities are rescaled by 0.5")
+    assert result.predictions[0].fused is None
+    assert [path.name for path in result.packages] == ["tiny-segmentor.zip", "enhancer.zip"]
+    assert not list((tmp_path / "out").rglob("*fused*"))
+    page = write_report(result).read_text(encoding="utf-8")
+    assert "There is no fused package: probabilities are rescaled by 0.5" in page
+    facts = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert facts["not_fused"] == result.not_fused
+
+
+@pytest.mark.usefixtures("quick_validation")
+def test_a_limited_forest_is_fused_and_the_loss_told(run, plain_inputs, tmp_path, tiny_settings, lasting):
+    settings = tiny_settings(fusion=FusionSettings(trees=2, max_depth=3))
+    result = adapt(plain_inputs, settings, tmp_path / "out", progress=False)
+    assert result.fused.classifier.forest.n_trees == 2
+    found = lasting(tmp_path / "out")
+    assert found["classifier.safetensors"] == run.lasting["classifier.safetensors"], "the forest itself is kept whole"
+    with open_package(tmp_path / "out" / "packages" / "tiny-segmentor-fused.zip") as contents:
+        own = contents.rdf["config"]["s2d_zoo"]["fused"]
+        card = (contents.folder / "README.md").read_text()
+    assert (own["trees"], own["depth"]) == (2, 3)
+    assert 0 < own["loss"]["mean"] < 1
+    assert "The forest was limited from 5 to 2 trees and from" in card
+
+
+@pytest.mark.usefixtures("quick_validation")
 def test_progress_goes_to_stderr_and_only_if_wanted(plain_inputs, tmp_path, capfd, tiny_settings):
     adapt(plain_inputs, tiny_settings(), tmp_path / "quiet", progress=False)
     assert capfd.readouterr() == ("", "")
@@ -260,4 +316,5 @@ def test_the_validation_that_is_written_is_the_one_that_is_returned(run):
         name = report.package.rsplit("/", maxsplit=1)[-1].removesuffix(".zip")
         written = json.loads((run.output / "validation" / f"{name}.json").read_text())
         assert written["passed"] == report.passed
+        assert [one["consumer"] for one in written["verdicts"]] == [one.consumer.name for one in report.verdicts]
         assert len(written["results"]) == len(report.results)

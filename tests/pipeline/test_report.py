@@ -148,6 +148,7 @@ def test_json_says_what_the_run_says(run, facts, page):
 def test_every_package_and_every_check_is_listed(run, page, facts):
     assert [package["path"] for package in facts["packages"]] == [
         "packages/tiny-segmentor.zip",
+        "packages/tiny-segmentor-fused.zip",
         "packages/enhancer.zip",
     ]
     for package, report in zip(facts["packages"], run.result.validation, strict=True):
@@ -157,6 +158,21 @@ def test_every_package_and_every_check_is_listed(run, page, facts):
         assert [check["id"] for check in package["checks"]] == [result.check.name for result in report.results]
         for check in package["checks"]:
             assert check["sentence"] in page.text
+
+
+def test_the_verdict_on_every_program_is_told(run, page, facts):
+    for package, report in zip(facts["packages"], run.result.validation, strict=True):
+        assert package["verdicts"] == [
+            {"program": one.consumer.value, "verdict": one.word, "reasons": list(one.reasons)}
+            for one in report.verdicts
+        ]
+    for text in ("Fiji (deepImageJ)", "runs with limits", "T04: <seams>"):
+        assert page.text.count(text) >= 3
+
+
+def test_a_fused_package_is_not_missed(page, facts):
+    assert facts["not_fused"] == ""
+    assert "no fused package" not in page.text
 
 
 @pytest.fixture
@@ -173,6 +189,14 @@ def test_a_missing_segmentor_is_said_first(elsewhere):
     facts = summarise(result)
     assert not facts["good"]
     assert facts["held_out_iou"]["start"] is facts["held_out_iou"]["segmentor"] is None
+
+
+def test_a_missing_fused_package_is_said_and_is_no_failure(elsewhere):
+    result = replace(elsewhere, fused=None, not_fused="it was <rescaled>")
+    assert "There is no fused package: it was <rescaled>." in Page(write_report(result).read_text("utf-8")).text
+    facts = summarise(result)
+    assert facts["not_fused"] == "it was <rescaled>"
+    assert facts["good"]
 
 
 def test_a_failed_check_and_notes_on_the_contract_are_said(run, tmp_path):

@@ -39,10 +39,15 @@ def test_methods_are_scored_at_one_half_and_those_not_run_are_left_out():
 def test_all_methods_are_scored_in_the_order_of_the_pipeline():
     labels = PseudoLabels(labels=channels(0, 0, 1, 1), weights=plane(1, 1, 1, 1))
     full = replace(
-        PREDICTION, labels=labels, segmentation=channels(1, 1, 1, 1), strokes_only=channels(0.0, 0.0, 0.0, 0.0)
+        PREDICTION,
+        fused=channels(0.0, 0.0, 0.0, 0.7),
+        labels=labels,
+        segmentation=channels(1, 1, 1, 1),
+        strokes_only=channels(0.0, 0.0, 0.0, 0.0),
     )
     scores = score_predictions([full], [TRUTH])
     assert list(scores) == list(METHODS)
+    assert scores["fused"].iou == 0.5
     assert scores["pseudo-labels"].iou == 1
     assert scores["segmentor"] == Score(iou=0.5, dice=2 / 3)
     assert scores["segmentor, strokes only"].iou == 0

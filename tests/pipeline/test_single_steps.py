@@ -220,10 +220,13 @@ def words():
     return {"details": details, "facts": facts}
 
 
-def test_a_trained_network_is_exported_and_validated(run, tmp_path, words, monkeypatch):
-    monkeypatch.setattr(single_steps, "validate_package", lambda path: path)
+@pytest.mark.usefixtures("quick_validation")
+def test_a_trained_network_is_exported_and_validated(run, tmp_path, words):
     network = run.output / "segmentor.safetensors"
-    assert export_file(network, run.inputs.images[0], tmp_path / "mine.zip", **words).is_file()
+    report = export_file(network, run.inputs.images[0], tmp_path / "mine.zip", **words)
+    assert report.package == str(tmp_path / "mine.zip")
+    assert report.passed
+    assert (tmp_path / "mine.zip").is_file()
     with pytest.raises(ConfigError, match="--overwrite"):
         export_file(network, run.inputs.images[0], tmp_path / "mine.zip", **words)
 

@@ -11,7 +11,7 @@ from bioimageio.spec.utils import read_yaml
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.pipeline.job import open_job
-from s2d_zoo.pipeline.packages import write_packages
+from s2d_zoo.pipeline.packages import Models, write_packages
 from s2d_zoo.pipeline.prediction import add_pseudo_labels, fit_forests, predict, write_maps
 from s2d_zoo.pipeline.segmentors import add_segmentations, train_segmentors
 
@@ -112,6 +112,6 @@ def test_a_package_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monk
 
     monkeypatch.setattr("s2d_zoo.export.package._zip_folder", refuse)
     with pytest.raises(ConfigError):
-        write_packages(job, run.result.segmentors, run.result.predictions, {})
+        write_packages(job, Models(segmentors=run.result.segmentors, fused=None), run.result.predictions, {})
     assert contents(tmp_path)["packages/tiny-segmentor.zip"] == b"old"
     assert not list(tmp_path.rglob(".*"))

@@ -29,6 +29,11 @@ def test_a_failure_outweighs_limits_and_their_reasons_are_left_out():
     assert (verdict.word, len(verdict.reasons)) == ("refused", 1)
 
 
+def test_values_that_depend_on_tiles_are_a_limit_not_a_refusal():
+    verdict = judge(Consumer.ilastik, [RAN, result("failed", Consumer.ilastik, check=Check.T02)])
+    assert (verdict.word, verdict.reasons) == ("runs with limits", ("T02: found",))
+
+
 def test_limits_are_told_to_those_whom_they_concern():
     results = [RAN, result("limited", Consumer.deepimagej)]
     assert judge(Consumer.deepimagej, results).word == "runs with limits"

@@ -90,6 +90,8 @@ def test_without_its_files_a_network_is_not_run_but_the_description_is_read(fold
         ([("rdf.yaml", "documentation: /etc/passwd")], Check.S01),
         ([("rdf.yaml", "a: [")], Check.F00),
         ([("rdf.yaml", "- a")], Check.F00),
+        ([("rdf.yaml", "type: model\ntimestamp: 2022-99-99")], Check.F00),
+        ([("rdf.yaml", "a: " + "[" * 5000)], Check.F00),
         ([("rdf.yaml", b"\xff\xfe\x00")], Check.F00),
         ([("README.md", "no description")], Check.F00),
         ([("rdf.yaml", "type: model\nformat_version: 0.5.9")], Check.F01),

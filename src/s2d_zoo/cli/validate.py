@@ -32,7 +32,7 @@ from s2d_zoo.validate.checks import Consumer
 @click.option(
     "--output",
     type=options.FILE,
-    help="File for the report; where outputs differ, the differences go into STEM-tensors beside it. "
+    help="File for the report; the differences between weights formats go into STEM-tensors beside it. "
     "Without it the report goes to stdout, and the differences are not kept.",
 )
 @click.option(

@@ -122,7 +122,7 @@ def _read_folder(folder: Path, *, source: Path) -> PackageContents:
         raise UnsafePackageError(msg)
     try:
         rdf = read_yaml(path)
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:  # a date that is none, brackets without end
         msg = f"Expected YAML in {name} of {source}, but it cannot be read: {error}."
         raise PackageError(msg) from error
     if not isinstance(rdf, dict):
@@ -150,7 +150,7 @@ def _check_extent(rdf: object, path: Path) -> None:
         count += 1
         if count > _MAX_ENTRIES or depth > _MAX_DEPTH:
             msg = (
-                f"{path} is not safe to read: expected at most {_MAX_ENTRIES} entries, {_MAX_DEPTH} deep, found more. "
+                f"{path.name} is not safe to read: expected at most {_MAX_ENTRIES} entries, {_MAX_DEPTH} deep, found more. "
                 "Aliases in YAML can do that. Do not use this file."
             )
             raise UnsafePackageError(msg)

@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from s2d_zoo.contract import FeatureContract, RFContract
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.geometry import TileGeometry
+from s2d_zoo.export.tolerance import Tolerances
 from s2d_zoo.types import OUTPUT_CHANNELS
 
 _TEMPLATE: Final = "model_card.md.jinja"
@@ -51,8 +52,9 @@ def known_limits(details: ModelDetails, geometry: TileGeometry) -> tuple[str, ..
         f"Fiji (deepImageJ): images smaller than {-(-geometry.min_size // 3)} px along y or x fail.",
         "Fiji (deepImageJ): images above about 50.3 million values (channels x height x width) hang; cut them first.",
         (
-            "QuPath ignores the halo of this format (0.5): seams can appear every 512 px, "
-            f"up to {geometry.halo} px wide on either side."
+            "QuPath ignores the halo of this format (0.5): seams can appear every 512 px, up to "
+            f"{geometry.halo} px wide on either side. A script can set it: "
+            f"PatchClassifierParams.builder(params).halo({geometry.halo})."
         ),
         (
             f"Not all tiles of ilastik, Fiji and QuPath begin at multiples of {geometry.step} px, so values can differ "
@@ -78,7 +80,14 @@ def known_limits(details: ModelDetails, geometry: TileGeometry) -> tuple[str, ..
     )
 
 
-def render_card(details: ModelDetails, facts: CardFacts, geometry: TileGeometry, *, channels: int) -> str:
+def render_card(
+    details: ModelDetails,
+    facts: CardFacts,
+    geometry: TileGeometry,
+    *,
+    channels: int,
+    tolerances: Tolerances | None = None,
+) -> str:
     """The model card as Markdown.
 
     Args:
@@ -86,6 +95,7 @@ def render_card(details: ModelDetails, facts: CardFacts, geometry: TileGeometry,
         facts: how it was trained and how good it is.
         geometry: sizes that it takes.
         channels: of the input.
+        tolerances: measured differences; left out when ``None``.
     """
     # Not HTML, so jinja's own escaping would be wrong; `_inline` takes its place for every value.
     environment = Environment(
@@ -105,17 +115,21 @@ def render_card(details: ModelDetails, facts: CardFacts, geometry: TileGeometry,
         channels=channels,
         outputs=OUTPUT_CHANNELS,
         limits=(*known_limits(details, geometry), *facts.limits),
-        contract=_contract_in_words(details.fusion.forest if details.fusion else details.contract),
+        tolerances=tolerances,
+        contract=_contract_in_words(
+            details.fusion.forest if details.fusion else details.contract, taken=details.fusion is None
+        ),
     )
 
 
-def _contract_in_words(contract: RFContract | None) -> tuple[str, ...]:
+def _contract_in_words(contract: RFContract | None, *, taken: bool) -> tuple[str, ...]:
+    """Of forests that an enhancer takes, or of one that is there."""
     if contract is None:
         return ()
     fed = [f"{contract.classes[index].name} ({contract.classes[index].role})" for index in contract.channels]
     forest = contract.forest
     size = contract.pixel_size
-    return (
+    lines = (
         f"Classes of the forest, in order: {', '.join(f'{entry.name} ({entry.role})' for entry in contract.classes)}.",
         (
             f"Fed to the enhancer: the probability of {', '.join(fed)}, "
@@ -126,12 +140,17 @@ def _contract_in_words(contract: RFContract | None) -> tuple[str, ...]:
             f"Forest: {forest.implementation}, {_or_unknown(forest.n_estimators, 'an unknown number of')} trees of "
             f"{_or_unknown(forest.max_depth, 'unlimited')} depth, fitted on {forest.labels}."
         ),
-        f"Different forests seen in training: {_or_unknown(forest.n_source_forests)}.",
         (
             "Raw image: values as in the file, "
             f"{_or_unknown(contract.raw_channels, 'any number of')} channel(s), not normalised before the filters."
         ),
         f"Pixel size: {'unknown or mixed' if size is None else f'{size.y:g} x {size.x:g} {size.unit} (y x)'}.",
+    )
+    if not taken:
+        return lines
+    return (
+        *lines,
+        f"Different forests seen in training: {_or_unknown(forest.n_source_forests)}.",
         f"Diameter of the objects: {_or_unknown(contract.object_diameter, 'unknown number of')} px.",
     )
 

@@ -29,7 +29,7 @@ from s2d_zoo.export.reference_tensors import (
     make_test_output,
     write_test_tensors,
 )
-from s2d_zoo.export.tolerance import FloatArray, Tolerance, measure_formats
+from s2d_zoo.export.tolerance import FloatArray, Tolerance, Tolerances, measure_formats
 
 #: the earliest that a zip can hold; the time of writing would make every package differ
 _TIMESTAMP: Final = (1980, 1, 1, 0, 0, 0)
@@ -79,7 +79,7 @@ def write_package(
     with tempfile.TemporaryDirectory(prefix="s2d-zoo-") as name:
         folder = Path(name)
         test_input, test_output = _write_files(model, details, geometry, example_input, folder)
-        tolerances = rdf.Tolerances(
+        tolerances = Tolerances(
             formats=Tolerance.covering(
                 measure_formats(model, folder, test_input), largest=float(np.abs(test_output).max())
             ),
@@ -90,7 +90,7 @@ def write_package(
             facts = replace(facts, costs=(*facts.costs, *describe_costs(folder, test_input)))
 
         def describe(facts: CardFacts) -> None:
-            card = render_card(details, facts, geometry, channels=channels_of(model)[0])
+            card = render_card(details, facts, geometry, channels=channels_of(model)[0], tolerances=tolerances)
             (folder / rdf.CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
             limits = (*known_limits(details, geometry), *facts.limits)
             built = rdf.build_rdf(model, details, geometry, folder, tolerances=tolerances, limits=limits)

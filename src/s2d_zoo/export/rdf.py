@@ -8,7 +8,7 @@ put together here, key by key, and read back by the library for validation once 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from s2d_zoo.export.cover import COVER_FILE
 from s2d_zoo.export.description import Author, ModelDetails
 from s2d_zoo.export.geometry import TileGeometry
 from s2d_zoo.export.reference_tensors import TEST_INPUT_FILE, TEST_OUTPUT_FILE, UNFUSED_OUTPUT_FILE
-from s2d_zoo.export.tolerance import Tolerance
+from s2d_zoo.export.tolerance import Tolerance, Tolerances
 from s2d_zoo.types import ENHANCER_TAG, OUTPUT_CHANNELS
 
 RDF_FILE: Final = "rdf.yaml"
@@ -46,14 +46,6 @@ _LINKS: Final = ("ilastik/ilastik", "deepimagej/deepimagej")
 def tensor_names(details: ModelDetails) -> tuple[str, str]:
     """Ids of the input and of the output tensor."""
     return _TENSOR_NAMES[details.kind]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tolerances:
-    """Differences that a package states, measured."""
-
-    formats: Tolerance  #: between formats, sizes and threads
-    unfused: Tolerance | None = None  #: of a fused package: from its parts one after another
 
 
 def build_rdf(

@@ -31,6 +31,9 @@ class Tolerance:
     absolute: float
     mismatched_per_million: int
 
+    def __str__(self) -> str:
+        return f"{self.absolute:g}, but for {self.mismatched_per_million} elements in a million"
+
     @classmethod
     def covering(cls, differences: Sequence[FloatArray], *, largest: float = 1.0) -> "Tolerance":
         """The smallest tolerance that has room for ten times the differences that were measured.
@@ -50,6 +53,14 @@ class Tolerance:
                 return cls(absolute=step, mismatched_per_million=_FEWEST)
         rest = _rounded_up(_MARGIN * mismatched(steps[-1]))
         return cls(absolute=steps[-1], mismatched_per_million=min(max(rest, _FEWEST), _MOST))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerances:
+    """Differences that a package states."""
+
+    formats: Tolerance  #: between formats, sizes and threads
+    unfused: Tolerance | None = None  #: of a fused package: from its parts one after another
 
 
 def measure_formats(model: Network, folder: Path, test_input: FloatArray) -> list[FloatArray]:

@@ -19,7 +19,7 @@ class CheckResult:
     status: Status
     message: str  #: what was found; of a failed check, with what was expected and what to do
     part: str = ""  #: weights format, program, …, where there are several results of one check
-    #: whom it concerns: a failure makes these refuse the package; empty for what is only advice
+    #: whom it concerns: a failure makes these refuse the package (see `judge`); empty for what is only advice
     consumers: frozenset[Consumer] = ALL_CONSUMERS
     #: figures behind the message, plain JSON: for each pair of formats and each tensor its differences, …
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -57,17 +57,26 @@ def judge(consumer: Consumer, results: Sequence[CheckResult]) -> Verdict:
     """What the results mean for one program.
 
     Refused if a check that concerns it failed; not tried if none of its weights formats was run (W01); else it
-    runs, with the limits that were found.
+    runs, with the limits that were found. A failed check of tiles (T) is a limit, too: programs do run such a
+    network, and nothing tells their users that its values depend on the tiles.
     """
     own = [result for result in results if consumer in result.consumers]
-    failed = tuple(_reason(result) for result in own if result.status == "failed")
+    failed = tuple(_reason(result) for result in own if result.status == "failed" and not _is_of_tiles(result))
     if failed:
         return Verdict(consumer=consumer, word="refused", reasons=failed)
     if not any(result.check is Check.W01 and result.status == "passed" for result in own):
         skipped = tuple(_reason(result) for result in own if result.check is Check.W01) or ("W01: was not run",)
         return Verdict(consumer=consumer, word="not tried", reasons=skipped)
-    limits = tuple(_reason(result) for result in own if result.status == "limited")
+    limits = tuple(
+        _reason(result)
+        for result in own
+        if result.status == "limited" or (result.status == "failed" and _is_of_tiles(result))
+    )
     return Verdict(consumer=consumer, word="runs with limits" if limits else "runs", reasons=limits)
+
+
+def _is_of_tiles(result: CheckResult) -> bool:
+    return result.check.name.startswith("T")
 
 
 def _reason(result: CheckResult) -> str:
