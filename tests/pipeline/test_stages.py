@@ -1,5 +1,6 @@
 """The stages of a run, looked at one by one: forests, predictions, segmentors, packages."""
 
+import hashlib
 import json
 import zipfile
 from dataclasses import replace
@@ -12,8 +13,9 @@ from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.pipeline.job import open_job
 from s2d_zoo.pipeline.packages import Models, write_packages
-from s2d_zoo.pipeline.prediction import add_pseudo_labels, fit_forests, predict, write_maps
+from s2d_zoo.pipeline.prediction import add_pseudo_labels, fit_forests, fuse_forest, predict, write_maps
 from s2d_zoo.pipeline.segmentors import add_segmentations, train_segmentors
+from s2d_zoo.rf_adapter.classifier import PixelClassifier
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +84,58 @@ def test_the_package_says_where_its_model_comes_from(run):
     assert set(provenance["inputs"].values()) <= set(record["inputs"].values())
     assert provenance["versions"] == record["versions"]
     assert provenance["seed"] == 4
-    assert provenance["enhancer"] == "tiny-enhancer"
+    digest = hashlib.sha256((run.output / "packages" / "enhancer.zip").read_bytes()).hexdigest()
+    assert provenance["enhancer"] == {"id": "tiny-enhancer", "sha256": digest}
     assert provenance["strokes"] == {"training": 6, "held_out": 2}
     assert provenance["kept_pseudo_labels"] == [round(run.result.kept, 4)]
     assert "cells.tif" in card
     assert "Foreground IoU at 0.5" in card
     for subset, methods in run.result.scores.items():
         for method in methods:
-            assert f"{method}, {subset} images" in card
+            assert (f"{method}, {subset} images" in card) == (method != "fused")
+
+
+def test_the_fused_package_says_where_its_forest_and_enhancer_come_from(run):
+    with open_package(run.output / "packages" / "tiny-segmentor-fused.zip") as contents:
+        rdf = contents.rdf
+        card = (contents.folder / "README.md").read_text()
+    own = rdf["config"]["s2d_zoo"]
+    with open_package(run.output / "packages" / "tiny-segmentor.zip") as contents:
+        beside = contents.rdf["config"]["s2d_zoo"]["provenance"]
+    assert own["kind"] == "fused"
+    assert {name: own["provenance"][name] for name in ("inputs", "versions", "seed", "enhancer")} == {
+        name: beside[name] for name in ("inputs", "versions", "seed", "enhancer")
+    }
+    assert own["fused"]["enhancer"] == "tiny-enhancer"
+    assert own["fused"]["trees"] == 5
+    assert "loss" not in own["fused"]
+    assert (rdf["id"], rdf["name"]) == ("tiny-segmentor-fused", "Tiny segmentor (fused)")
+    assert "shallow2deep" not in rdf["tags"]
+    painted = int((run.result.job.data.scribbles[0] > 0).sum())
+    assert f"Strokes: {painted} px painted on 1 image(s)" in card
+    for subset, methods in run.result.scores.items():
+        for method in methods:
+            assert (f"| {method}, {subset} images |" in card) == (method in ("RF", "enhanced", "fused"))
+
+
+def test_cards_say_what_validation_found(run):
+    for name in ("tiny-segmentor", "tiny-segmentor-fused"):
+        with zipfile.ZipFile(run.output / "packages" / f"{name}.zip") as archive:
+            card = archive.read("README.md").decode()
+        assert "- **QuPath**: runs with limits\n  - T04: &lt;seams&gt;\n" in card
+        assert "- **ilastik**: runs.\n" in card
+
+
+def test_what_cannot_be_fused_is_told_why(job, forests):
+    fused, reason = fuse_forest(job, forests)
+    assert fused is not None
+    assert reason == ""
+    contract = forests.main.contract
+    in_3d = contract.model_copy(update={"features": contract.features.model_copy(update={"compute_in_2d": False})})
+    main = PixelClassifier.from_forest(forests.main.forest, in_3d)
+    fused, reason = fuse_forest(job, replace(forests, main=main))
+    assert fused is None
+    assert "3D features" in reason
 
 
 def test_the_package_names_its_makers_and_terms(run):

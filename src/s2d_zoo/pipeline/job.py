@@ -71,7 +71,8 @@ class AdaptSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_words(identifier=self.fused_id, name=f"{self.model_name} (fused)", description=MODEL_DESCRIPTION)
+        for identifier, name in ((self.model_id, self.model_name), (self.fused_id, f"{self.model_name} (fused)")):
+            check_words(identifier=identifier, name=name, description=MODEL_DESCRIPTION)
         if self.rescale != "auto":
             check_rescale(self.rescale)
         _ = self.seeded_segmentor
