@@ -12,6 +12,7 @@ Writes benchmarks/results/fused.md and .json.
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -41,6 +42,23 @@ ENHANCER = "nuclei-fluo-2d"
 TARGET = "nuclei_gowt1"
 SIZE = 512
 RUNS = 5
+#: runs weights on noise, and writes how far memory grew, in kB
+MEMORY = """
+import resource, sys
+import numpy as np
+image = np.random.default_rng(0).integers(0, 255, (1, {channels}, {size}, {size})).astype(np.float32)
+if sys.argv[1].endswith(".onnx"):
+    import onnxruntime
+    session = onnxruntime.InferenceSession(sys.argv[1])
+    run = lambda: session.run(None, {{"raw": image}})
+else:
+    import torch
+    script = torch.jit.load(sys.argv[1])
+    run = lambda: script(torch.from_numpy(image))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+run()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
 LIMITS = (FusionSettings(), FusionSettings(trees=50), FusionSettings(trees=20), FusionSettings(max_depth=6))
 
 
@@ -71,6 +89,9 @@ def measure(fused: Fused, image: xr.DataArray) -> dict[str, Any]:
             "TorchScript": lambda: script(tensor).numpy(),
             "state dict": lambda: model(tensor).numpy(),
         }
+        memory = {
+            name: gigabytes(folder / name, values.shape[1]) for name in (weights.ONNX_FILE, weights.TORCHSCRIPT_FILE)
+        }
         first, seconds, outputs = {}, {way: [] for way in ways}, {}
         for way, call in ways.items():
             first[way], outputs[way] = timed(call)
@@ -85,6 +106,7 @@ def measure(fused: Fused, image: xr.DataArray) -> dict[str, Any]:
         "seconds": {way: round(statistics.median(times), 2) for way, times in seconds.items()},
         "first_seconds": {way: round(value, 2) for way, value in first.items()},
         "megabytes": megabytes,
+        "gigabytes_of_memory_per_megapixel": memory,
         "difference": {
             way: {
                 "largest": float(np.abs(output - outputs["unfused"]).max()),
@@ -94,6 +116,15 @@ def measure(fused: Fused, image: xr.DataArray) -> dict[str, Any]:
             if way != "unfused"
         },
     }
+
+
+def gigabytes(weights_file: Path, channels: int) -> float:
+    """Memory that weights need for a million pixels, measured on 1024 x 1024 px in a process of its own."""
+    code = MEMORY.format(channels=channels, size=1024)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(weights_file)], check=True, capture_output=True, text=True
+    )
+    return round(int(done.stdout) * 1024 / 1e9 / (1024 * 1024 / 1e6), 2)
 
 
 def timed(call: Callable[[], np.ndarray[Any, Any]]) -> tuple[float, np.ndarray[Any, Any]]:
@@ -133,13 +164,13 @@ def to_markdown(figures: dict[str, Any]) -> str:
         "",
         "## Cost",
         "",
-        f"Seconds for {SIZE} x {SIZE} px, median of {RUNS} runs that alternate (in brackets the first call), and MB of the",
-        "ONNX, TorchScript and state dict files.",
-        "“Unfused” are bioimage-cpp's filters, sklearn's trees and the enhancer, one after another. The last column is",
-        "the largest difference between any format and that.",
+        f"Seconds for {SIZE} x {SIZE} px, median of {RUNS} runs that alternate (in brackets the first call); MB of the",
+        "ONNX, TorchScript and state dict files; GB: memory for a million pixels with ONNX and TorchScript.",
+        "“Unfused” are bioimage-cpp's filters, sklearn's trees and the enhancer, one after another. The last columns",
+        "are the largest difference of any format from that, and how many values differ by more than 0.001.",
         "",
-        "| forest | trees | nodes | depth | unfused | ONNX | TorchScript | state dict | MB | largest difference | > 0.001 |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| forest | trees | nodes | depth | unfused | ONNX | TorchScript | state dict | MB | GB | largest | > 0.001 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, entry in figures["cost"].items():
         times = [f"{entry['seconds'][way]} ({entry['first_seconds'][way]})" for way in entry["seconds"]]
@@ -148,7 +179,8 @@ def to_markdown(figures: dict[str, Any]) -> str:
         largest = max(one["largest"] for one in entry["difference"].values())
         above = max(one["above_0.001_per_million"] for one in entry["difference"].values())
         counts = f"{entry['trees']} | {entry['nodes']} | {entry['depth']}"
-        lines.append(f"| {name} | {counts} | {' | '.join(times)} | {sizes} | {largest:.4f} | {above} ppm |")
+        memory = ", ".join(map(str, entry["gigabytes_of_memory_per_megapixel"].values()))
+        lines.append(f"| {name} | {counts} | {' | '.join(times)} | {sizes} | {memory} | {largest:.4f} | {above} ppm |")
     return "\n".join([*lines, ""])
 
 

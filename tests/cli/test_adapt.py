@@ -3,16 +3,19 @@
 import errno
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from safetensors import SafetensorError
 
 from s2d_zoo.data.images import read_image
 from s2d_zoo.data.patches import PatchDataset
 from s2d_zoo.errors import NotImprovedError
+from s2d_zoo.rf_adapter.persistence import load_classifier
 
 
 def test_results_go_to_stdout_and_progress_to_stderr(call, adapt_arguments, files, tmp_path):
@@ -22,15 +25,19 @@ def test_results_go_to_stdout_and_progress_to_stderr(call, adapt_arguments, file
     assert [line.partition(":")[0] for line in lines] == [
         "IoU, training images, RF",
         "IoU, training images, enhanced",
+        "IoU, training images, fused",
         "IoU, training images, pseudo-labels",
         "IoU, training images, segmentor",
         "IoU, training images, segmentor, strokes only",
         "pseudo-labels kept",
         "package",
         "package",
+        "package",
         "report",
     ]
-    assert f"package: {tmp_path / 'out' / 'packages' / 'tiny-segmentor.zip'} (passed)" in lines
+    for name in ("tiny-segmentor", "tiny-segmentor-fused"):
+        assert f"package: {tmp_path / 'out' / 'packages' / f'{name}.zip'} (passed)" in lines
+    assert "No fused package" not in outcome.stderr
     assert "segmentor" in outcome.stderr
     assert "it/s" in outcome.stderr or "step" in outcome.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -47,6 +54,7 @@ def test_quiet_writes_results_only(call, adapt_arguments):
 
 def test_every_option_is_kept_in_the_record(call, adapt_arguments, tmp_path):
     options = {"seed": 7, "confidence": 0.7, "class_names": "sky,cloud", "rescale": 0.5, "foreground": 2}
+    options |= {"fused_trees": 3, "max_depth": 6}
     assert call(*adapt_arguments("--quiet", **options)).exit_code == 0
     settings = json.loads((tmp_path / "out" / "run.json").read_text())["options"]["settings"]
     assert settings["seed"] == settings["segmentor"]["training"]["seed"] == 7
@@ -60,6 +68,24 @@ def test_every_option_is_kept_in_the_record(call, adapt_arguments, tmp_path):
     assert settings["attribution"]["license"] == "MIT"
     assert settings["attribution"]["authors"][0]["affiliation"] == "Analytical Engine"
     assert settings["model_name"] == "Tiny segmentor"
+    assert settings["fusion"] == {"trees": 3, "max_depth": 6}
+
+
+def test_a_forest_that_cannot_be_fused_is_no_failure_and_is_told(call, adapt_arguments, tmp_path):
+    outcome = call(*adapt_arguments("--quiet", rescale=0.5))
+    assert outcome.exit_code == 0
+    assert outcome.message.startswith("No fused package: probabilities are rescaled by 0.5 before the enhancer")
+    assert outcome.stdout.count("package: ") == 2
+    assert not list((tmp_path / "out").rglob("*fused*"))
+
+
+def test_a_forest_is_limited_for_the_fused_package_only(call, adapt_arguments, tmp_path):
+    assert call(*adapt_arguments("--quiet", fused_trees=2, max_depth=3)).exit_code == 0
+    with zipfile.ZipFile(tmp_path / "out" / "packages" / "tiny-segmentor-fused.zip") as archive:
+        fused = yaml.safe_load(archive.read("rdf.yaml"))["config"]["s2d_zoo"]["fused"]
+    assert (fused["trees"], fused["depth"]) == (2, 3)
+    assert "loss" in fused
+    assert load_classifier(tmp_path / "out" / "classifier.safetensors").forest.n_trees == 5
 
 
 def values_of(path):
@@ -144,6 +170,9 @@ MISUSES = [
     pytest.param(lambda *_: {"name": "abc"}, 2, "The model name must be", id="name"),
     pytest.param(lambda *_: {"steps": 0}, 2, "must be positive", id="steps"),
     pytest.param(lambda *_: {"trees": 0}, 2, "at least 1", id="trees"),
+    pytest.param(lambda *_: {"fused_trees": 0}, 2, "--fused-trees must be at least 1", id="fused trees"),
+    pytest.param(lambda *_: {"max_depth": -1}, 2, "--max-depth must be at least 1", id="depth"),
+    pytest.param(lambda *_: {"max_depth": "deep"}, 2, "not a valid integer", id="depth in words"),
     pytest.param(lambda *_: {"forests": 0}, 2, "At least one forest", id="forests"),
     pytest.param(lambda *_: {"confidence": 1}, 2, "confidence must lie in", id="confidence"),
     pytest.param(lambda *_: {"segmentor_features": 0}, 2, "at least 1 channel", id="features"),
@@ -251,11 +280,12 @@ def full_disk(monkeypatch):
         "enhanced.tif",
         "segmentor.safetensors",
         "tiny-segmentor.zip",
+        "tiny-segmentor-fused.zip",
         "report.html",
     ],
 )
 def test_a_full_disk_leaves_the_old_file_and_nothing_temporary(call, adapt_arguments, tmp_path, full_disk, name):
-    folder = {"enhanced.tif": "images/01-cells", "tiny-segmentor.zip": "packages"}.get(name, "")
+    folder = "images/01-cells" if name.endswith(".tif") else "packages" if name.endswith(".zip") else ""
     old = tmp_path / "out" / folder / name
     old.parent.mkdir(parents=True)
     old.write_bytes(b"old")

@@ -129,6 +129,19 @@ class FusedParts:
             return self.model.enhancer(torch.from_numpy(fed[np.newaxis])).numpy()
 
 
+def make_sensitive(in_channels):
+    """A network through which every change of the input is seen in the output."""
+    torch.manual_seed(0)
+    model = UNet(in_channels, features=2, depth=1, norm="none")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.abs_()
+        logits = model.logits(torch.rand(4, in_channels, 32, 32))
+        model.head.weight.mul_(4 / logits.std())
+        model.head.bias.sub_(model.logits(torch.rand(4, in_channels, 32, 32)).mean(dim=(0, 2, 3)))
+    return model
+
+
 def make_fused(channels=1, n_classes=2, fed=(1,), *, n_estimators=5):
     """Fitted on stripes, ``n_classes`` shades of grey with noise, 60 x 66 px."""
     generator = np.random.default_rng(channels)
@@ -147,7 +160,7 @@ def make_fused(channels=1, n_classes=2, fed=(1,), *, n_estimators=5):
         classifier.selection.to_contract(),
         raw_channels=channels,
         fed=fed,
-        enhancer=make_model(in_channels=len(fed), depth=1),
+        enhancer=make_sensitive(len(fed)),
     )
     return FusedParts(model=model, classifier=classifier, fed=fed, image=image)
 

@@ -15,7 +15,6 @@ from s2d_zoo.data.network import network_kwargs
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.export import weights
 from s2d_zoo.export.fused import build_pixel_forest
-from s2d_zoo.export.tolerance import Tolerance, measure_formats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,31 +96,32 @@ def test_the_operator_gives_what_sklearns_trees_give_also_right_at_the_threshold
     np.testing.assert_allclose(parts.model.forest(image)[0].flatten(1).T.numpy(), expected, atol=1e-6)
 
 
-def test_every_format_agrees_within_the_tolerance_at_another_size(written):
-    parts = written.parts
-    images = batch_of(parts)
-    tolerance = Tolerance.covering(measure_formats(parts.model, written.folder, images[:1, :, :32, :32].copy()))
-    assert tolerance.absolute <= 1e-3
+def share_apart(one, other):
+    """Share of elements that differ visibly: one pixel right at a threshold of the forest changes all around it."""
+    return (np.abs(one - other) > 0.01).mean()
+
+
+def test_every_format_agrees_at_another_size_and_for_two_images(written):
+    images = batch_of(written.parts)
     with torch.inference_mode():
-        expected = parts.model(torch.from_numpy(images)).numpy()
-        outputs = (
-            written.script(torch.from_numpy(images)).numpy(),
-            written.session.run(["enhanced"], {"raw": images})[0],
-        )
-    for output in outputs:
-        assert output.shape == (2, 2, 44, 52)
-        assert (np.abs(output - expected) > tolerance.absolute).mean() <= tolerance.mismatched_per_million / 1e6
+        expected = written.parts.model(torch.from_numpy(images)).numpy()
+        script = written.script(torch.from_numpy(images)).numpy()
+    found = written.session.run(["enhanced"], {"raw": images})[0]
+    assert found.shape == (2, 2, 44, 52)
+    assert expected.std() > 0.2
+    np.testing.assert_allclose(script, expected, atol=1e-6)
+    assert np.median(np.abs(found - expected)) < 1e-6
+    assert share_apart(found, expected) < 0.02
 
 
 def test_it_gives_what_its_parts_give_one_after_another(written):
-    parts = written.parts
-    image = batch_of(parts)[:1]
+    image = batch_of(written.parts)[:1]
     with torch.inference_mode():
-        difference = np.abs(parts.model(torch.from_numpy(image)).numpy() - parts.unfused(image))
-    tolerance = Tolerance.covering([difference])
-    assert tolerance.absolute <= 1e-3
-    assert tolerance.mismatched_per_million < 5000
-    assert parts.unfused(image).std() > 0.01
+        found = written.parts.model(torch.from_numpy(image)).numpy()
+    expected = written.parts.unfused(image)
+    assert np.median(np.abs(found - expected)) < 1e-6
+    assert share_apart(found, expected) < 0.02
+    assert share_apart(found, written.parts.unfused(image[:, :, ::-1])) > 0.5
 
 
 def test_the_tables_are_in_the_state_dict_and_in_torchscript(written):

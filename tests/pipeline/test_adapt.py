@@ -118,7 +118,6 @@ def test_the_fused_maps_differ_from_the_enhanced_ones_at_borders_only(run):
         pair = prediction.fused.values.ravel(), prediction.enhanced.values.ravel()
         assert np.corrcoef(*pair)[0, 1] > 0.95
     for methods in run.result.scores.values():
-        print(methods["fused"].iou, methods["enhanced"].iou)
         assert methods["fused"].iou == pytest.approx(methods["enhanced"].iou, abs=0.005)
     written = read_image(run.output / "images" / "01-cells" / "fused.tif")
     np.testing.assert_array_equal(written.values, run.result.predictions[0].fused.values)

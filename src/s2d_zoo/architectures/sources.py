@@ -13,6 +13,10 @@ def packaged_source(name: str) -> bytes:
     """The file of that name; in ``pixel_forest.py`` the U-Net stands in front, where it is imported otherwise."""
     folder = resources.files("s2d_zoo.architectures")
     text = (folder / name).read_bytes()
-    if name == PIXEL_FOREST_FILE:
-        return (folder / UNET_FILE).read_bytes() + b"\n\n" + text.replace(_IMPORT, b"", 1)
-    return text
+    if name != PIXEL_FOREST_FILE:
+        return text
+    before, found, after = text.partition(_IMPORT)
+    if not found:
+        msg = f"Expected the line {_IMPORT!r} in {name}; the installed file was changed. Install s2d-zoo again."
+        raise RuntimeError(msg)
+    return (folder / UNET_FILE).read_bytes() + b"\n\n" + before + after

@@ -80,6 +80,8 @@ def run_adapt(ctx: click.RichContext, inputs: Any, output: Path, chosen: dict[st
     for package, validation in zip(result.packages, result.validation, strict=True):
         click.echo(f"package: {package} ({'passed' if validation.passed else 'FAILED'})")
     click.echo(f"report: {report}")
+    if result.loss is not None:
+        click.echo(f"The forest in the fused package was {result.loss}.")
     if result.not_fused:
         click.echo(f"No fused package: {result.not_fused}.", err=True)
     if result.segmentors.problem:

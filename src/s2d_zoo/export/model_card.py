@@ -64,6 +64,10 @@ def known_limits(details: ModelDetails, geometry: TileGeometry) -> tuple[str, ..
     if details.kind == "fused":
         return (
             *general,
+            (
+                "Memory: Fiji runs an image as one tile, and the features alone take "
+                f"{4 * _count_features(details)} MB for a million pixels, all together several times that."
+            ),
             "The forest in it learnt from the strokes of one data set: for other images make another package.",
             "Raw values must be those of the original file: after a change of brightness or contrast the forest errs.",
         )
@@ -153,6 +157,13 @@ def _contract_in_words(contract: RFContract | None, *, taken: bool) -> tuple[str
         f"Different forests seen in training: {_or_unknown(forest.n_source_forests)}.",
         f"Diameter of the objects: {_or_unknown(contract.object_diameter, 'unknown number of')} px.",
     )
+
+
+def _count_features(details: ModelDetails) -> int:
+    forest = details.fusion.forest if details.fusion else None
+    filters = forest.features.filters if forest and forest.features else ()
+    planes = sum(len(entry.scales) * (2 if entry.name.endswith("Eigenvalues") else 1) for entry in filters)
+    return planes * (forest.raw_channels or 1 if forest else 1)
 
 
 def _features_in_words(features: FeatureContract | None) -> str:

@@ -1,5 +1,6 @@
 """How far outputs may differ that ought to be equal: measured before it is stated."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ import torch
 
 from s2d_zoo.data.network import Network
 from s2d_zoo.export import weights
+
+logger = logging.getLogger(__name__)
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -30,13 +33,19 @@ class Tolerance:
 
     absolute: float
     mismatched_per_million: int
+    largest_measured: float = 0.0  #: largest difference that was found
 
     def __str__(self) -> str:
-        return f"{self.absolute:g}, but for {self.mismatched_per_million} elements in a million"
+        return (
+            f"{self.absolute:g}, but for {self.mismatched_per_million} elements in a million "
+            f"(largest difference found: {self.largest_measured:g})"
+        )
 
     @classmethod
     def covering(cls, differences: Sequence[FloatArray], *, largest: float = 1.0) -> "Tolerance":
         """The smallest tolerance that has room for ten times the differences that were measured.
+
+        Where even bioimage.io's widest has not, that one is stated, and a warning logged.
 
         Args:
             differences: absolute differences of elements that ought to be equal, in arrays of any shape.
@@ -48,11 +57,21 @@ class Tolerance:
         def mismatched(tolerance: float) -> int:
             return round(1e6 * np.count_nonzero(values > tolerance) / values.size)
 
+        found = float(f"{values.max():.1e}")
         for step in steps:
             if mismatched(step / _MARGIN) <= _FEWEST:
-                return cls(absolute=step, mismatched_per_million=_FEWEST)
+                return cls(absolute=step, mismatched_per_million=_FEWEST, largest_measured=found)
         rest = _rounded_up(_MARGIN * mismatched(steps[-1]))
-        return cls(absolute=steps[-1], mismatched_per_million=min(max(rest, _FEWEST), _MOST))
+        if rest > _MOST:
+            logger.warning(
+                "%d of a million elements differ by more than %g, the most that bioimage.io takes; %d can be stated. "
+                "Are the raw values far larger than their differences? Filters of float32 are inexact then.",
+                mismatched(steps[-1]),
+                steps[-1],
+                _MOST,
+            )
+        allowed = min(max(rest, _FEWEST), _MOST)
+        return cls(absolute=steps[-1], mismatched_per_million=allowed, largest_measured=found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

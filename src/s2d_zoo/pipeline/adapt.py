@@ -9,7 +9,7 @@ from typing import Literal
 from s2d_zoo.contract import Misfit
 from s2d_zoo.data.atomic import atomic_write
 from s2d_zoo.data.scores import Score
-from s2d_zoo.pipeline.fusion import Fused
+from s2d_zoo.pipeline.fusion import Fused, Loss
 from s2d_zoo.pipeline.inputs import AdaptInputs
 from s2d_zoo.pipeline.job import AdaptSettings, Job, open_job
 from s2d_zoo.pipeline.packages import Models, write_packages
@@ -43,6 +43,7 @@ class AdaptResult:
     segmentors: Segmentors
     fused: Fused | None  #: forest and enhancer in one network
     not_fused: str  #: why there is none
+    loss: Loss | None  #: what the forest in it lost, where it was limited
     scores: Mapping[str, Mapping[str, Score]]  #: "training" and "test" → method → score, where there is truth
     packages: tuple[Path, ...]
     validation: tuple[ValidationReport, ...]  #: one for each package
@@ -97,6 +98,7 @@ def adapt(
         test_predictions = predict(job, forests, job.data.test_images, what="test image")
     with clock.stage("fusion"):
         fused, not_fused = fuse_forest(job, forests)
+        loss = None if fused is None else fused.loss(job.data.images)
         predictions = add_fused(job, fused, predictions, job.data.images)
         test_predictions = add_fused(job, fused, test_predictions, job.data.test_images)
     with clock.stage("pseudo-labels"):
@@ -120,6 +122,7 @@ def adapt(
         scores=scores,
         fused=fused,
         not_fused=not_fused,
+        loss=loss,
         packages=tuple(Path(report.package) for report in validation),
         validation=validation,
         seconds=clock.seconds,

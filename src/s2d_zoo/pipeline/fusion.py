@@ -50,11 +50,6 @@ class FusionSettings:
                 msg = f"{option} must be at least 1, got {number}."
                 raise ConfigError(msg)
 
-    @property
-    def limiting(self) -> bool:
-        """Whether anything may be left out."""
-        return self.trees is not None or self.max_depth is not None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusedWords:
@@ -134,10 +129,12 @@ def fuse(classifier: PixelClassifier, enhancer: Enhancer, settings: FusionSettin
         msg = "The contract of the forest must say which features and how many raw channels it takes, to be fused."
         raise ConfigError(msg)
     forest = classifier.forest.limited(n_trees=settings.trees, max_depth=settings.max_depth)
-    grown = contract.forest.model_copy(update={"n_estimators": forest.n_trees, "max_depth": settings.max_depth})
+    changed = {"n_estimators": forest.n_trees}
+    if settings.max_depth is not None:
+        changed["max_depth"] = settings.max_depth
     limited = PixelClassifier.from_forest(
         forest,
-        contract.model_copy(update={"forest": grown}) if settings.limiting else contract,
+        contract.model_copy(update={"forest": contract.forest.model_copy(update=changed)}),
         random_state=classifier.random_state,
     )
     model = build_pixel_forest(

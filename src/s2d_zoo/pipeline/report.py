@@ -84,6 +84,7 @@ def summarise(result: AdaptResult) -> dict[str, Any]:
         },
         "problem": result.segmentors.problem,
         "not_fused": result.not_fused,
+        "fused_loss": None if result.loss is None else str(result.loss),
         "scores": {
             subset: {
                 method: {"iou": round(score.iou, 4), "dice": round(score.dice, 4)} for method, score in methods.items()

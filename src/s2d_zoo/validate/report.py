@@ -2,13 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from s2d_zoo.validate.checks import ALL_CONSUMERS, Check, Consumer
 
 #: limited: it holds, but with a limit that a user should know
 Status: TypeAlias = Literal["passed", "limited", "failed", "skipped"]
 Word: TypeAlias = Literal["runs", "runs with limits", "refused", "not tried"]
+
+#: checks without which something is not known of a program that runs the package, and what that is
+_GAPS: Final[Mapping[Check, str]] = {
+    Check.W01: "{part} was not tried",
+    **dict.fromkeys((Check.T02, Check.T03, Check.T04), "tiles were not measured"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +27,9 @@ class CheckResult:
     part: str = ""  #: weights format, program, …, where there are several results of one check
     #: whom it concerns: a failure makes these refuse the package (see `judge`); empty for what is only advice
     consumers: frozenset[Consumer] = ALL_CONSUMERS
+    #: whether a failure keeps these from running the package: not if it is a difference in values, of which they tell
+    #: nobody
+    hinders: bool = True
     #: figures behind the message, plain JSON: for each pair of formats and each tensor its differences, …
     figures: Mapping[str, Any] = field(default_factory=dict)
 
@@ -56,28 +65,26 @@ class ValidationReport:
 def judge(consumer: Consumer, results: Sequence[CheckResult]) -> Verdict:
     """What the results mean for one program.
 
-    Refused if a check that concerns it failed; not tried if none of its weights formats was run (W01); else it
-    runs, with the limits that were found. A failed check of tiles (T) is a limit, too: programs do run such a
-    network, and nothing tells their users that its values depend on the tiles.
+    Refused if a check that concerns it failed and hinders; not tried if none of its weights formats was run (W01);
+    else it runs, with the limits that were found: other failures, limits, and what is not known of it, because a
+    weights format or tiles were skipped.
     """
     own = [result for result in results if consumer in result.consumers]
-    failed = tuple(_reason(result) for result in own if result.status == "failed" and not _is_of_tiles(result))
+    failed = tuple(_reason(result) for result in own if result.status == "failed" and result.hinders)
     if failed:
         return Verdict(consumer=consumer, word="refused", reasons=failed)
     if not any(result.check is Check.W01 and result.status == "passed" for result in own):
         skipped = tuple(_reason(result) for result in own if result.check is Check.W01) or ("W01: was not run",)
         return Verdict(consumer=consumer, word="not tried", reasons=skipped)
-    limits = tuple(
-        _reason(result)
-        for result in own
-        if result.status == "limited" or (result.status == "failed" and _is_of_tiles(result))
-    )
+    limits = tuple(_reason(result) for result in own if result.status in {"limited", "failed"} or _is_gap(result))
     return Verdict(consumer=consumer, word="runs with limits" if limits else "runs", reasons=limits)
 
 
-def _is_of_tiles(result: CheckResult) -> bool:
-    return result.check.name.startswith("T")
+def _is_gap(result: CheckResult) -> bool:
+    """Whether a program may do what was not looked at."""
+    return result.status == "skipped" and result.check in _GAPS
 
 
 def _reason(result: CheckResult) -> str:
-    return f"{result.check.name}: {result.message}"
+    gap = f"{_GAPS[result.check]}: ".format(part=result.part or "it") if _is_gap(result) else ""
+    return f"{result.check.name}: {gap}{result.message}"

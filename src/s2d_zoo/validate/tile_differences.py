@@ -24,6 +24,10 @@ _PATCH: Final = 32
 Run: TypeAlias = Callable[[FloatArray], FloatArray]
 
 
+class NothingToCompareError(PackageError):
+    """Tiles run, as far as they were tried, but there is nothing to compare them with."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
     """An output ``(batch, channel, y, x)``, and the rows and columns of the image that it is of."""
@@ -39,39 +43,61 @@ class _Part:
 
 
 class WholeImage:
-    """An image of a given size, made from the test input, and what the network makes of it as a whole.
-
-    Raises:
-        PackageError: if the network cannot be run on it, or gives another size or values that are not finite.
-    """
+    """An image of a given size, made from the test input, and what the network makes of it, as a whole and in tiles."""
 
     def __init__(self, size: tuple[int, int], test_input: FloatArray, sizes: Mapping[str, AxisSizes], run: Run) -> None:
         self.axes = (sizes["y"], sizes["x"])
         self.image = _patchwork(test_input, *size)
         self._run = run
         self._seen: dict[tuple[int, int], _Part] = {}
-        values = self.seen_from(0, 0).values
-        if not np.isfinite(values).all():
-            msg = f"expected finite values, found {np.count_nonzero(~np.isfinite(values))} that are not"
-            raise PackageError(msg)
-        self.scale = max(1.0, float(np.abs(values).max()))
-        self.spread = float(np.ptp(values))
+
+    @property
+    def scale(self) -> float:
+        """The largest value of the output on the whole image, or 1; raises as `seen_from` does."""
+        return max(1.0, float(np.abs(self.seen_from(0, 0).values).max()))
+
+    @property
+    def spread(self) -> float:
+        """How much the output on the whole image varies; raises as `seen_from` does."""
+        return float(np.ptp(self.seen_from(0, 0).values))
 
     def run(self, values: FloatArray) -> FloatArray:
-        """The network's output.
+        """The network's output on a part of the image.
 
         Raises:
-            PackageError: if it has another size than the input.
+            PackageError: if it cannot be run, or gives another size than that of the input, or values that are not
+                finite.
         """
         output = self._run(values)
+        size = " x ".join(map(str, values.shape[2:]))
         if output.shape[2:] != values.shape[2:]:
-            expected, found = (" x ".join(map(str, array.shape[2:])) for array in (values, output))
-            msg = f"expected an output of {expected} px, as the input, found {found} px"
+            found = " x ".join(map(str, output.shape[2:]))
+            msg = f"expected an output of {size} px, as the input, found {found} px"
+            raise PackageError(msg)
+        strange = np.count_nonzero(~np.isfinite(output))
+        if strange:
+            msg = f"expected finite values for an input of {size} px, found {strange} that are not"
             raise PackageError(msg)
         return output
 
+    def run_tile(self, tiling: Tiling, y: Tile, x: Tile) -> FloatArray:
+        """The output on one tile.
+
+        Raises:
+            PackageError: see `run`.
+        """
+        try:
+            return self.run(tiling.cut(self.image, y, x))
+        except PackageError as error:
+            msg = f"a tile of {y.size} x {x.size} px: {error}"
+            raise PackageError(msg) from error
+
     def seen_from(self, top: int, left: int) -> _Part:
-        """The output on the whole image, cropped so that it has the phase of a tile that begins there."""
+        """The output on the whole image, cropped so that it has the phase of a tile that begins there.
+
+        Raises:
+            NothingToCompareError: if the network cannot be run on it, see `run`.
+        """
         phase = (top % self.axes[0].step, left % self.axes[1].step)
         if phase not in self._seen:
             rows, columns = (
@@ -79,13 +105,18 @@ class WholeImage:
                 for first, length, axis in zip(phase, self.image.shape[2:], self.axes, strict=True)
             )
             values = np.ascontiguousarray(self.image[:, :, rows.start : rows.stop, columns.start : columns.stop])
-            self._seen[phase] = _Part(values=self.run(values), rows=rows, columns=columns)
+            try:
+                output = self.run(values)
+            except PackageError as error:
+                msg = f"a whole image of {len(rows)} x {len(columns)} px, to compare with: {error}"
+                raise NothingToCompareError(msg) from error
+            self._seen[phase] = _Part(values=output, rows=rows, columns=columns)
         return self._seen[phase]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """Largest differences between tiles and the whole image; NaN where a tile gives NaN."""
+    """Largest differences between tiles and the whole image."""
 
     tile: tuple[int, int]  #: y, x in px
     tiles: int  #: so many were run
@@ -97,9 +128,10 @@ class Differences:
     @property
     def figures(self) -> dict[str, Any]:
         """For a report, plain JSON."""
-        numbers = {"inside": self.inside, "phase": self.phase, "seam": self.seam}
         return {
-            **{name: value if np.isfinite(value) else None for name, value in numbers.items()},  # JSON has no NaN
+            "inside": self.inside,
+            "phase": self.phase,
+            "seam": self.seam,
             "seam_width": self.seam_width,
             "tile": list(self.tile),
             "tiles": self.tiles,
@@ -110,11 +142,12 @@ def measure(whole: WholeImage, tiling: Tiling, pairs: Iterable[tuple[Tile, Tile]
     """Run the network on some tiles, each given by its y and its x, and compare.
 
     Raises:
-        PackageError: if it cannot be run on one, or nothing of a tile can be compared.
+        PackageError: if it cannot be run on one.
+        NothingToCompareError: if it runs on tiles, but not on the whole image, or nothing of a tile can be compared.
     """
     inside, phase, seam, widths, shape = [], [], [], [], (0, 0)
     for y, x in pairs:
-        values = whole.run(tiling.cut(whole.image, y, x))
+        values = whole.run_tile(tiling, y, x)
         output = _Part(values=values, rows=range(y.start, y.start + y.size), columns=range(x.start, x.start + x.size))
         seen, corner = whole.seen_from(y.start, x.start), whole.seen_from(0, 0)
         halos = (whole.axes[0].halo, whole.axes[1].halo)
@@ -123,19 +156,20 @@ def measure(whole: WholeImage, tiling: Tiling, pairs: Iterable[tuple[Tile, Tile]
         columns = _common(trusted(x, halos[1]), band)
         if not rows or not columns:
             msg = f"nothing of a tile of {y.size} x {x.size} px is a halo away from its border"
-            raise PackageError(msg)
-        inside.append(np.abs(output.at(rows, columns) - seen.at(rows, columns)).max())
-        phase.append(np.abs(output.at(rows, columns) - corner.at(rows, columns)).max())
+            raise NothingToCompareError(msg)
+        inside.append(float(np.abs(output.at(rows, columns) - seen.at(rows, columns)).max()))
+        phase.append(float(np.abs(output.at(rows, columns) - corner.at(rows, columns)).max()))
         profile = np.abs(output.at(rows, band) - seen.at(rows, band)).max(axis=(0, 1, 2))
-        seam.append(profile.max())
+        seam.append(float(profile.max()))
         visible = (column for column, value in zip(band, profile, strict=True) if value > VISIBLE * whole.scale)
         widths.append(max((min(at - x.kept.start + 1, x.kept.stop - at) for at in visible), default=0))
         shape = (y.size, x.size)
-    largest = (float(np.max(found)) for found in (inside, phase, seam))  # keeps NaN, as `max` does not
     return Differences(
         tile=shape,
         tiles=len(inside),
-        **dict(zip(("inside", "phase", "seam"), largest, strict=True)),
+        inside=max(inside),
+        phase=max(phase),
+        seam=max(seam),
         seam_width=max(widths),
     )
 

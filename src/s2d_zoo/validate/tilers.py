@@ -6,8 +6,9 @@ Read from their code; nothing here runs it. Along y and x each:
   smaller, begins at multiples of that, and is clipped to the image. A clipped tile grows on both sides.
 - deepImageJ (JDLL ``TileCalculator``, ``TileMaker``, ``TileGrid``): one tile, the image with its halo rounded down to
   the step; where this rounds, two tiles, of which the second ends with the image and overwrites the first.
-- QuPath (``BioimageIoTools``, ``PixelClassificationImageServer``, ``OpenCVTools.applyTiled``): tiles of about 512 px
-  side by side, without the halo of format 0.5. A tile that the image does not fill mirrors itself on both sides.
+- QuPath (``BioimageIoTools``, ``PixelClassificationImageServer``, ``OpenCVTools.applyTiled``): tiles of about 512 px.
+  What it keeps is two halos smaller, but the halo of format 0.5 is not read, so that tiles lie side by side. A tile
+  that the image does not fill mirrors itself on both sides.
 
 See ``docs/explanation/tiles-and-halos.md``.
 """
@@ -88,9 +89,21 @@ def deepimagej_tiling(height: int, width: int, sizes: Mapping[str, AxisSizes]) -
 
 
 def qupath_tiling(height: int, width: int, sizes: Mapping[str, AxisSizes]) -> Tiling:
-    """The tiles of QuPath, at full resolution."""
-    y = tuple(_qupath_tiles(height, sizes["y"]))
-    x = tuple(_qupath_tiles(width, sizes["x"]))
+    """The tiles of QuPath, at full resolution, of a package of format 0.5: it reads no halo."""
+    y = tuple(_qupath_tiles(height, sizes["y"], halo=0))
+    x = tuple(_qupath_tiles(width, sizes["x"], halo=0))
+    return Tiling(y=y, x=x, mirror="symmetric")
+
+
+def qupath_tiling_with_halo(height: int, width: int, sizes: Mapping[str, AxisSizes]) -> Tiling:
+    """The tiles of QuPath, at full resolution, of a package of format 0.4, whose halo it reads: one for both axes.
+
+    Raises:
+        PackageError: if nothing is left of a tile between two halos.
+    """
+    halo = max(sizes["y"].halo, sizes["x"].halo)
+    y = tuple(_qupath_tiles(height, sizes["y"], halo))
+    x = tuple(_qupath_tiles(width, sizes["x"], halo))
     return Tiling(y=y, x=x, mirror="symmetric")
 
 
@@ -125,12 +138,17 @@ def _deepimagej_tiles(length: int, axis: AxisSizes) -> Iterator[Tile]:
         yield Tile(start=start, size=size, read=_inside(start, size, length), kept=range(first, first + block))
 
 
-def _qupath_tiles(length: int, axis: AxisSizes) -> Iterator[Tile]:
+def _qupath_tiles(length: int, axis: AxisSizes, halo: int) -> Iterator[Tile]:
     size = max(1, TARGET // axis.min_size) * axis.min_size
-    for first in range(0, length, size):
-        kept = range(first, min(first + size, length))
-        # the rest of the image is not read again: a tile that is not filled mirrors itself
-        yield Tile(start=first - (size - len(kept)) // 2, size=size, read=kept, kept=kept)
+    block = size - 2 * halo
+    if block <= 0:
+        msg = f"Nothing is left of QuPath's tile of {size} px without its halo of {halo} px. State a smaller halo."
+        raise PackageError(msg)
+    for first in range(0, length, block):
+        kept = range(first, min(first + block, length))
+        # beyond the halo the image is not read again: a tile that is not filled mirrors itself
+        read = range(max(0, first - halo), min(kept.stop + halo, length))
+        yield Tile(start=first - halo - (block - len(kept)) // 2, size=size, read=read, kept=kept)
 
 
 def _inside(start: int, size: int, length: int) -> range:
