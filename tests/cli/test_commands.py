@@ -136,11 +136,26 @@ def test_a_validation_is_written_in_the_format_asked_for(call, package, tmp_path
     assert outcome.stderr == ""
     to_file = call("validate", package, "--select", "F01", "--format", format_, "--output", tmp_path / "report")
     assert to_file.exit_code == 0
-    assert to_file.stdout == ""
+    assert to_file.stdout == f"passed; report: {tmp_path / 'report'}\n"
     assert (tmp_path / "report").read_text(encoding="utf-8") == outcome.stdout
 
 
-@pytest.mark.parametrize("arguments", [("F00,C01",), ("F00", "C01"), (" C01, F00 ",)])
+@pytest.mark.parametrize(("suffix", "word"), [("html", "<!DOCTYPE html>"), ("json", '"check": "F01"'), ("txt", "F01:")])
+def test_the_suffix_says_the_format(call, package, tmp_path, suffix, word):
+    output = tmp_path / f"report.{suffix}"
+    assert call("validate", package, "--select", "F01", "--quiet", "--output", output).exit_code == 0
+    assert word in output.read_text(encoding="utf-8").replace("  ", " ")
+
+
+def test_fiji_is_another_name_of_deepimagej(call, package):
+    results = json.loads(call("validate", package, "--format", "json", "--select", "F,W", "--consumer", "Fiji").stdout)
+    same = json.loads(
+        call("validate", package, "--format", "json", "--select", "F,W", "--consumer", "deepimagej").stdout
+    )
+    assert results == same
+
+
+@pytest.mark.parametrize("arguments", [("F00,C01",), ("F00", "C01"), (" C01, F00 ",), ("f00,c01",)])
 def test_checks_are_selected_with_commas_or_one_by_one(call, package, arguments):
     selected = [part for argument in arguments for part in ("--select", argument)]
     results = json.loads(call("validate", package, "--format", "json", *selected).stdout)["results"]

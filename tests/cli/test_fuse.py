@@ -39,7 +39,7 @@ def description_of(path):
 
 
 def test_a_package_is_written_and_its_validation_told(call, arguments, tmp_path):
-    outcome = call(*arguments())
+    outcome = call(*arguments(), "--quiet")
     assert outcome.exit_code == 0, outcome.stderr
     assert "F01" in outcome.stdout
     assert "limited from" not in outcome.stdout

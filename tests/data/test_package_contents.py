@@ -1,13 +1,18 @@
+import errno
 import stat
+import time
 import zipfile
 
 import pytest
+from bioimageio.spec.utils import read_yaml
 
 from s2d_zoo.data import package_contents
 from s2d_zoo.data.package_contents import is_outside, open_package
 from s2d_zoo.errors import PackageError, UnsafePackageError, UserInputError
 
 RDF = ("rdf.yaml", "type: model")
+MERGED = "{new}: &{new} {{<<: [{old}]}}\n"
+STEPS = list(zip("abcdefgh", "bcdefghi", strict=True))
 
 
 def test_a_zip_is_unpacked_and_tidied_away(package):
@@ -70,6 +75,53 @@ def test_a_zip_with_a_damaged_member_is_refused(package, tmp_path):
         pass
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_is_refused_however_it_is_compressed(tmp_path, method):
+    path = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("rdf.yaml", "type: model\n" * 100)
+    content = bytearray(path.read_bytes())
+    content[42:47] = b"\xff" * 5  # where the method says how it was compressed
+    path.write_bytes(content)
+    with pytest.raises(PackageError, match="cannot be unpacked"), open_package(path):
+        pass
+
+
+def test_a_name_too_long_for_a_file_system_is_refused(zipped):
+    path = zipped([RDF, ("a" * 300, "x")])
+    with pytest.raises(PackageError, match="a' has a name that is too long"), open_package(path):
+        pass
+
+
+def test_a_name_that_is_no_text_is_refused(zipped):
+    path = zipped([RDF, ("é.txt", "x")])
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xff"))
+    with pytest.raises(PackageError, match="cannot be unpacked"), open_package(path):
+        pass
+
+
+def test_a_full_disk_is_not_the_fault_of_the_package(package, monkeypatch):
+    def extractall(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", extractall)
+    with pytest.raises(OSError, match="No space left"), open_package(package):
+        pass
+
+
+@pytest.mark.parametrize("names", [["a", "a/b"], ["a/b", "A"], ["a/b/c", "a/b"]])
+def test_a_file_that_is_also_a_folder_is_refused(zipped, names):
+    path = zipped([RDF, *((name, "x") for name in names)])
+    with pytest.raises(UnsafePackageError, match="readers differ"), open_package(path):
+        pass
+
+
+def test_folders_may_be_listed_and_left_out(zipped):
+    with open_package(zipped([RDF, ("a/", ""), ("a/b", "x"), ("c/d", "x"), ("c/e", "x")])) as contents:
+        assert (contents.folder / "a" / "b").is_file()
+        assert (contents.folder / "c" / "e").is_file()
+
+
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../b", "C:\\x", "..\\x", "\\\\host\\x"])
 def test_a_member_outside_of_the_package_is_not_unpacked(zipped, name):
     path = zipped([RDF, (name, "x")])
@@ -78,7 +130,12 @@ def test_a_member_outside_of_the_package_is_not_unpacked(zipped, name):
     assert is_outside(name)
 
 
-@pytest.mark.parametrize("name", ["a", "a/b.c", "a..b", "..."])
+@pytest.mark.parametrize("name", ["a\0b", "a" * 256, "b/" + "ä" * 128])
+def test_a_name_that_no_file_can_have_is_not_in_a_package(name):
+    assert is_outside(name)
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.c", "a..b", "...", "a" * 255, "a/" * 200 + "b"])
 def test_ordinary_names_are_inside(name):
     assert not is_outside(name)
 
@@ -93,6 +150,28 @@ def test_a_link_is_not_unpacked(zipped):
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_that_is_there_twice_is_refused(zipped):
     with pytest.raises(UnsafePackageError, match="there twice"), open_package(zipped([RDF, RDF])):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("weights.pt", "Weights.PT"),
+        ("straße", "STRASSE"),
+        ("caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"),
+        ("a/b", "a//b"),
+        ("a/b", "a/./b"),
+    ],
+)
+def test_names_that_are_one_file_on_some_system_are_refused(zipped, one, other):
+    path = zipped([RDF, (one, "x"), (other, "y")])
+    with pytest.raises(UnsafePackageError, match="there twice: readers differ"), open_package(path):
+        pass
+
+
+def test_a_package_of_far_too_many_files_is_not_unpacked(zipped):
+    path = zipped([RDF, *((str(number), "") for number in range(10_000))])
+    with pytest.raises(UnsafePackageError, match="holds 10001 files, expected at most 10000"), open_package(path):
         pass
 
 
@@ -121,6 +200,14 @@ def test_a_description_that_names_a_file_elsewhere_is_refused(zipped, tmp_path):
         ([("rdf.yaml", "a: [")], "Expected YAML"),
         ([("rdf.yaml", b"\xff\xfe\xff")], "Expected YAML"),
         ([("rdf.yaml", "- a")], "Expected a mapping .* found list"),
+        ([("rdf.yaml", "")], "Expected a mapping .* found NoneType"),
+        ([("rdf.yaml", "a: !!bool foo")], "Expected YAML"),
+        ([("rdf.yaml", "!!bool x: 1")], "Expected YAML"),
+        ([("rdf.yaml", 'a: !!int ""')], "Expected YAML"),
+        ([("rdf.yaml", 'a: !!float ""')], "Expected YAML"),
+        ([("rdf.yaml", "? [[a]]\n: 1")], "Expected YAML"),
+        ([("rdf.yaml", 'documentation: "a\\0b.md"')], "no name of a file"),
+        ([("rdf.yaml", f"documentation: {'a' * 300}")], "no name of a file"),
     ],
 )
 def test_a_package_without_a_readable_description_is_refused(zipped, members, message):
@@ -133,13 +220,33 @@ def test_a_package_without_a_readable_description_is_refused(zipped, members, me
     [
         "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
         + "".join(f"{n}: &{n} [{', '.join(['*' + p] * 10)}]\n" for p, n in zip("abcdef", "bcdefg", strict=True)),
+        "a: &a {k: 1}\n" + "".join(MERGED.format(new=n, old=", ".join(["*" + p] * 9)) for p, n in STEPS),
+        # the tag of a merge key, in other words
+        "%TAG !m! tag:yaml.org,2002:mer\n---\na: &a {k: 1}\n"
+        + "".join(MERGED.format(new=n, old=", ".join(["*" + p] * 9)) for p, n in STEPS).replace("<<", "!m!ge x"),
         "a: &a [*a]\n",
+        "a: &a {<<: [*a, *a], k: 1}\n",
     ],
-    ids=["many", "endless"],
+    ids=["many", "merged", "merged by tag", "endless", "merged into itself"],
 )
-def test_aliases_that_grow_without_end_are_refused(zipped, text):
+def test_aliases_that_grow_without_end_are_refused_at_once(zipped, text):
+    start = time.monotonic()
     with pytest.raises(UnsafePackageError, match="Aliases"), open_package(zipped([("rdf.yaml", text)])):
         pass
+    assert time.monotonic() - start < 5  # a fraction of a second; without end if they are followed
+
+
+@pytest.mark.filterwarnings("error")
+def test_ordinary_aliases_and_merges_are_read_as_ever(zipped, tmp_path):
+    text = (
+        "type: model\naxis: &axis {type: space, size: 64}\ny: {<<: *axis, id: y}\nx: {<<: [*axis], id: x}\n"
+        "again: *axis\nother: &axis 1\n"
+    )
+    with open_package(zipped([("rdf.yaml", text)])) as contents:
+        assert contents.rdf["y"] == {"type": "space", "size": 64, "id": "y"}
+        assert contents.rdf["again"] == {"type": "space", "size": 64}
+    (tmp_path / "plain.yaml").write_text(text.replace("&axis 1", "1"))
+    assert contents.rdf == read_yaml(tmp_path / "plain.yaml")
 
 
 def test_an_address_that_leads_out_of_the_package_is_refused(zipped):

@@ -96,6 +96,7 @@ def test_all_stages_are_shown(run, image, prediction):
         "strokes",
         "Random Forest",
         "enhanced",
+        "fused",
         "pseudo-labels",
         "pseudo-label weights",
         "segmentor",
@@ -105,7 +106,7 @@ def test_all_stages_are_shown(run, image, prediction):
 
 
 def test_stages_that_were_not_run_are_left_out(image, prediction):
-    bare = replace(prediction, segmentation=None, strokes_only=None, labels=None)
+    bare = replace(prediction, fused=None, segmentation=None, strokes_only=None, labels=None)
     assert titles(draw_stages(image, bare)) == ["raw", "Random Forest", "enhanced"]
 
 

@@ -67,7 +67,7 @@ def test_all_checks_look_at_the_draft_and_those_that_read_at_the_package(write, 
     write(tensors=tmp_path / "tensors")
     (draft, options, card), (final, again, written) = pretended
     assert draft != final == tmp_path / "mine.zip"
-    assert options == {"tensors": tmp_path / "tensors"}
+    assert options == {"tensors": tmp_path / "tensors", "progress": False}
     assert again == {"select": ("S", "F", "C", "L")}
     assert "QuPath**: refused" not in card
     assert "- **QuPath**: refused\n  - T04: seams\n" in written

@@ -50,6 +50,46 @@ class OfTwoImages(TwoLevels):
         return super().forward(image + other)
 
 
+class OfWholeNumbers(TwoLevels):
+    """Gives int64."""
+
+    def forward(self, image):
+        return (super().forward(image) * 255).round().to(torch.int64)
+
+
+class OfVolumes(nn.Module):
+    """Looks one voxel far."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv3d(1, 2, 3, padding=1)
+
+    def forward(self, image):
+        return torch.sigmoid(self.layer(image))
+
+
+class OfSmallImages(nn.Module):
+    """Takes up to 300 px."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.size(3) > 300:
+            raise ValueError("too large")
+        return torch.cat([image, image], dim=1)
+
+
+class WritingElsewhere(nn.Module):
+    """Maps a file into memory, and writes into it."""
+
+    def __init__(self, victim):
+        super().__init__()
+        self.victim = victim
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        elsewhere = torch.from_file(self.victim, shared=True, size=4, dtype=torch.uint8)
+        written = elsewhere.fill_(88)
+        return torch.cat([image, image], dim=1) + 0 * written.sum()  # else torch would leave it out
+
+
 class Hanging(nn.Module):
     """Never comes to an end."""
 
@@ -268,6 +308,40 @@ def uint8_input(folder):
     return folder.save()
 
 
+def whole_numbers(folder):
+    """int64 where float32 is described: bioimageio.core converts it, and Fiji does not."""
+    put_network(folder, seeded(OfWholeNumbers()), torch.from_numpy(image_of()))
+    renew_test(folder, image_of(), output=load_network(folder)(torch.from_numpy(image_of())).numpy().astype("float32"))
+    return folder.save()
+
+
+def volumes(folder):
+    """3D, which QuPath does not run; nobody measured its tiles."""
+    for tensor in (*quick(folder).rdf["inputs"], *folder.rdf["outputs"]):
+        y = tensor["axes"][2]
+        size = {**y["size"], "axis_id": "z"} if "axis_id" in y["size"] else y["size"]
+        tensor["axes"].insert(2, {**y, "id": "z", "size": size})
+    folder.rdf["config"]["s2d_zoo"]["rf_contract"]["ndim"] = 3
+    values = image_of()[:, :, None].repeat(64, axis=2)
+    put_network(folder, seeded(OfVolumes()), torch.from_numpy(values))
+    renew_test(folder, values)
+    return folder.save()
+
+
+def one_size_only(folder):
+    """Traced for one size, and described so."""
+    for axis in quick(folder).rdf["inputs"][0]["axes"][2:]:
+        axis["size"] = 64
+    return folder.save()
+
+
+def fails_above_300_px(folder):
+    """Whatever was tried here was smaller; ilastik and QuPath feed 512 px."""
+    put_network(folder, OfSmallImages(), script=True)
+    renew_test(folder, image_of(), output=np.concatenate([image_of(), image_of()], axis=1))
+    return folder.save()
+
+
 def two_inputs(folder):
     """ilastik, Fiji's window and QuPath take one image."""
     one, two = image_of(), image_of()[..., ::-1].copy()
@@ -370,6 +444,13 @@ def hungry(folder):
     return folder.save()
 
 
+def writes_elsewhere(folder):
+    """TorchScript has operations on files: this one writes into victim.txt, beside the package."""
+    put_network(folder, WritingElsewhere(str(folder.path.with_name("victim.txt"))), script=True)
+    renew_test(folder, image_of(), output=np.concatenate([image_of(), image_of()], axis=1))
+    return folder.save()
+
+
 def fortran_test_input(folder):
     """Transposed before it was saved: QuPath reads C order only."""
     np.save(quick(folder).path / "test_input.npy", np.asfortranarray(np.load(folder.path / "test_input.npy")))
@@ -447,6 +528,17 @@ def enhancer_of_the_zoo(folder):
     return folder.save()
 
 
+def enhancer_of_format_0_4(folder):
+    """The same with stored statistics: QuPath reads the halo of this format, so that there are no seams."""
+    enhancer_of_the_zoo(folder)
+    values = image_of(256)
+    put_network(folder, seeded(TwoLevels()), torch.from_numpy(values))
+    del folder.rdf["inputs"][0]["preprocessing"]
+    with torch.no_grad():
+        np.save(folder.path / "test_output.npy", load_network(folder)(torch.from_numpy(values)).numpy())
+    return folder.save()
+
+
 FOREIGN = (
     as_it_was,
     not_a_zip,
@@ -466,6 +558,10 @@ FOREIGN = (
     halo_too_small,
     instance_norm,
     uint8_input,
+    whole_numbers,
+    volumes,
+    one_size_only,
+    fails_above_300_px,
     two_inputs,
     per_channel_fixed_statistics,
     statistics_of_each_plane,
@@ -478,7 +574,9 @@ FOREIGN = (
     formats_that_disagree,
     hanging,
     hungry,
+    writes_elsewhere,
     fortran_test_input,
     fixed_size_with_own_code,
     enhancer_of_the_zoo,
+    enhancer_of_format_0_4,
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from s2d_zoo.data.package_contents import open_package
+from s2d_zoo.validate import agreement
 from s2d_zoo.validate.agreement import check_fused, compare_formats
 from s2d_zoo.validate.format_runs import FormatRuns
 from s2d_zoo.validate.static_checks import open_model
@@ -176,10 +177,51 @@ def test_what_the_parts_give_must_be_a_file_of_the_package(fused, name):
     assert "to name one of the package's attachments" in found.message
 
 
-def test_what_the_parts_give_must_be_an_array(fused):
-    (found,) = fused(runs_of("onnx"), unfused_output="README.md")
+def header_of(shape):
+    """A .npy file that holds no values."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00v\x00" + header.encode()
+
+
+HOSTILE = {
+    "text": b"no array",
+    "empty": b"",
+    "zip": b"PK\x03\x04" + bytes(100),
+    "huge": header_of((10**13,)),
+    "negative": header_of((-1, 4)),
+    "unclosed": b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'shape': (".ljust(118),
+}
+
+
+@pytest.fixture
+def fused_with(folder, fused):
+    """W06 of `folder`, whose file of the parts has this content."""
+
+    def check(content):
+        (folder.path / "parts.npy").write_bytes(content)
+        folder.rdf["icon"] = "parts.npy"  # one more file that the description names
+        return fused(runs_of("onnx"), unfused_output="parts.npy")
+
+    return check
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_what_the_parts_give_must_be_an_array(fused_with, content):
+    (found,) = fused_with(content)
     assert found.status == "failed"
-    assert "Expected an array of numbers (.npy) in README.md" in found.message
+    assert "expected an array of numbers (.npy) in parts.npy" in found.message
+
+
+def test_what_the_parts_give_must_be_real_numbers(fused):
+    (found,) = fused(runs_of("onnx"), unfused=VALUES.astype("complex64"))
+    assert found.status == "failed"
+    assert "found the type complex64" in found.message
+
+
+def test_what_has_another_shape_is_not_loaded(fused, monkeypatch):
+    monkeypatch.setattr(agreement, "as_float", lambda _: pytest.fail("it was loaded"))
+    (found,) = fused(runs_of("onnx"), unfused=VALUES.astype("float64")[:, :1])
+    assert found.status == "failed"
 
 
 def test_what_the_parts_give_must_have_the_shape_of_the_output(fused):

@@ -116,6 +116,14 @@ def test_a_pickle_is_not_opened(folder, judged):
     assert judged(check_test_tensors)["all"][0] == "failed"
 
 
+@pytest.mark.parametrize("dtype", ["complex64", "U3", [("a", "<f4")], "datetime64[s]"])
+def test_what_is_no_real_number_fails_for_all(folder, judged, dtype):
+    np.save(folder.path / "test_input.npy", np.zeros((1, 1, 64, 64), dtype=dtype))
+    status, message = judged(check_test_tensors)["all"]
+    assert status == "failed"
+    assert "input 1: expected an array of numbers (.npy) in test_input.npy, found the type" in message
+
+
 def test_a_file_that_claims_to_be_huge_is_not_read(folder, judged):
     header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 4000000, 4000000), }".ljust(117) + "\n"
     (folder.path / "test_input.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00" + header.encode())

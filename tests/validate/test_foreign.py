@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from s2d_zoo.validate.checks import Check
+from s2d_zoo.validate.report import CheckResult, ValidationReport
 from s2d_zoo.validate.sandbox import Limits, Sandbox
 from s2d_zoo.validate.validation import validate_package
 
@@ -31,16 +33,21 @@ def load_beside(name):
     return module
 
 
+STATUSES = ("failed", "limited", "skipped")
+
+
 def summarised(report, usual):
-    """What did not pass and is not usual, and the verdicts, without figures and words that may change."""
-
-    def titles(status):
-        found = {f"{one.check.name} {one.part}".rstrip() for one in report.results if one.status == status}
-        return sorted(found - set(usual.get(status, ())))
-
+    """What did not pass and is not usual, what is usual and missing, and the verdicts: no figures, no words."""
+    found = {
+        status: {f"{one.check.name} {one.part}".rstrip() for one in report.results if one.status == status}
+        for status in STATUSES
+    }
     return {
         "verdicts": {one.consumer.name: one.word for one in report.verdicts},
-        **{status: titles(status) for status in ("failed", "limited", "skipped")},
+        **{status: sorted(found[status] - set(usual.get(status, ()))) for status in STATUSES},
+        "missing": sorted(
+            f"{title} {status}" for status in STATUSES for title in set(usual.get(status, ())) - found[status]
+        ),
     }
 
 
@@ -81,7 +88,11 @@ def remembered(monkeypatch, memory):
 @pytest.mark.parametrize("make", FOREIGN, ids=lambda make: make.__name__)
 def test_exactly_the_planted_fault_is_found(folder, make):
     limits = Limits(seconds=5 if make.__name__ == "hanging" else 120, memory_gib=4)
+    victim = folder.path.with_name("victim.txt")
+    victim.write_text("untouched", encoding="utf-8")
     report = validate_package(make(folder), limits=limits)
+    assert victim.read_text(encoding="utf-8") == "untouched"
+    assert {one.check for one in report.results} == set(Check)
     path = GOLDEN / f"{make.__name__}.json"
     usual = {} if make.__name__ == USUAL else json.loads((GOLDEN / f"{USUAL}.json").read_text(encoding="utf-8"))
     found = summarised(report, usual)
@@ -89,6 +100,20 @@ def test_exactly_the_planted_fault_is_found(folder, make):
         path.write_text(written(found), encoding="utf-8")
         pytest.skip(f"{path.name} was written anew: review it by eye")
     assert found == json.loads(path.read_text(encoding="utf-8")), report
+
+
+def test_what_is_usual_and_missing_is_noticed():
+    usual = {"limited": ["A04 deepimagej", "T04"], "skipped": ["W06"]}
+    limited = CheckResult(check=Check.A04, status="limited", message="", part="deepimagej")
+    failed = CheckResult(check=Check.T04, status="failed", message="")
+    report = ValidationReport(package="model.zip", results=(limited, failed))
+    assert summarised(report, usual) == {
+        "verdicts": {},
+        "failed": ["T04"],
+        "limited": [],
+        "skipped": [],
+        "missing": ["T04 limited", "W06 skipped"],
+    }
 
 
 def test_there_is_no_golden_file_without_its_package():

@@ -3,6 +3,7 @@ import pytest
 
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import PackageError
+from s2d_zoo.validate import input_sizes
 from s2d_zoo.validate.input_sizes import (
     other_inputs,
     read_sizes,
@@ -112,11 +113,64 @@ def test_an_input_without_a_test_tensor_is_told_unless_it_is_optional(folder, as
     assert list(asked(read_test_inputs)) == ["probabilities"]
 
 
-@pytest.mark.parametrize("content", [b"no array", b""])
+def header_of(shape):
+    """A .npy file that holds no values."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00v\x00" + header.encode()
+
+
+HOSTILE = {
+    "text": b"no array",
+    "empty": b"",
+    "zip": b"PK\x03\x04" + bytes(100),
+    "huge": header_of((10**13,)),
+    "negative": header_of((-1, 4)),
+    "unclosed": b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'shape': (".ljust(118),
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_a_test_tensor_that_cannot_be_read_is_told(folder, asked, content):
     (folder.path / "test_input.npy").write_bytes(content)
-    with pytest.raises(PackageError, match=r"Expected an array of numbers \(\.npy\) in test_input\.npy"):
+    with pytest.raises(PackageError, match=r"expected an array of numbers \(\.npy\) in test_input\.npy"):
         asked(read_test_inputs)
+
+
+def test_a_test_tensor_of_complex_numbers_is_told(folder, asked):
+    np.save(folder.path / "test_input.npy", np.ones((1, 1, 64, 64), dtype="complex64"))
+    with pytest.raises(PackageError, match=r"expected an array of numbers .* found the type complex64"):
+        asked(read_test_inputs)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (1, 1, 0, 64), (1, 1, 64, 65)])
+def test_a_test_tensor_that_is_no_image_or_far_too_large_is_not_loaded(folder, asked, monkeypatch, shape):
+    monkeypatch.setattr(input_sizes, "MOST_VALUES", 64 * 64)
+    monkeypatch.setattr(input_sizes, "as_float", lambda _: pytest.fail("it was loaded"))
+    np.save(folder.path / "test_input.npy", np.ones(shape, dtype="float32"))
+    with pytest.raises(PackageError, match=r"expected a test input of 4 axes, not empty, of at most 4096 values"):
+        asked(read_test_inputs)
+
+
+def test_a_test_tensor_that_is_not_in_the_package_is_told(folder, asked):
+    def read(model):
+        (folder.path / "test_input.npy").unlink()
+        return read_test_inputs(model)
+
+    with pytest.raises(PackageError, match=r"test input test_input\.npy is not in the package"):
+        asked(read)
+
+
+def test_a_test_input_is_loaded_whatever_becomes_of_its_file(folder, asked):
+    ((_, values),) = asked(read_test_inputs).items()
+    assert type(values) is np.ndarray
+    assert values.flags.owndata
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_float32_cannot_hold_is_infinite(folder, asked):
+    np.save(folder.path / "test_input.npy", np.full((1, 1, 64, 64), 1e300))
+    ((_, values),) = asked(read_test_inputs).items()
+    assert np.isinf(values).all()
 
 
 def test_mirroring_grows_and_cuts():

@@ -8,13 +8,11 @@ from torch import nn
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate import network_checks
-from s2d_zoo.validate.checks import Check
+from s2d_zoo.validate.checks import Check, Consumer
 from s2d_zoo.validate.network_checks import check_network, skip_checks
 from s2d_zoo.validate.report import CheckResult
 from s2d_zoo.validate.sandbox import Limits, Sandbox, TimedRun
 from s2d_zoo.validate.static_checks import open_model
-
-TILES = (Check.T01, Check.T02, Check.T03, Check.T04)
 
 
 def double(values):
@@ -24,8 +22,8 @@ def double(values):
 class FakeSandbox:
     """Networks that are functions of the one input."""
 
-    def __init__(self, *, problem=None, reason=None, **functions):
-        self.problem, self.reason, self.functions = problem, reason, functions
+    def __init__(self, *, problem=None, reason=None, gives="float32", **functions):
+        self.problem, self.reason, self.gives, self.functions = problem, reason, gives, functions
 
     def reason_not_to_run(self, weights_format):
         return self.reason
@@ -36,7 +34,11 @@ class FakeSandbox:
     def timed_runs(self, weights_format, inputs, *, threads=None):
         function, seconds = self.functions[weights_format], 1.0 + list(self.functions).index(weights_format)
         return [
-            TimedRun(outputs={"enhanced": function(*given.values()).astype("float32")}, seconds=seconds)
+            TimedRun(
+                outputs={"enhanced": function(*given.values()).astype("float32")},
+                types={"enhanced": self.gives},
+                seconds=seconds,
+            )
             for given in inputs
         ]
 
@@ -49,8 +51,8 @@ def tiles(monkeypatch):
     """What the checks of tiles were asked; they pass."""
     asked = []
 
-    def check_tiles(sizes, test_input, run):
-        asked.append((sizes, run(test_input)))
+    def check_tiles(sizes, test_input, run, *, qupath_reads_halo):
+        asked.append((sizes, run(test_input), qupath_reads_halo))
         yield CheckResult(check=Check.T01, status="passed", message="")
 
     monkeypatch.setattr(network_checks, "check_tiles", check_tiles)
@@ -61,12 +63,13 @@ def tiles(monkeypatch):
 def found(folder, tiles):
     """The results for `folder`, with fake networks."""
 
-    def check(sandbox, *, tensors=None):
+    def check(sandbox, *, tensors=None, both=False):
         for entry in folder.keep_weights(*sandbox.functions).rdf["weights"].values():
             entry.pop("parent", None)  # it may be gone
         with open_package(folder.save()) as contents:
             results = check_network(open_model(contents), sandbox, tensors=tensors)
-            return {(result.check.name + " " + result.part).strip(): result for result in results}
+            named = {(f"{result.check.name} {result.part}".strip(), result.status): result for result in results}
+            return named if both else {name: result for (name, _), result in named.items()}
 
     return check
 
@@ -90,8 +93,9 @@ def test_a_good_network_passes_all(found, tiles):
 
 def test_tiles_are_run_with_the_fastest_format(found, tiles, folder):
     found(FakeSandbox(onnx=lambda values: double(values) + 1e-6, torchscript=double))
-    ((sizes, output),) = tiles
+    ((sizes, output, qupath_reads_halo),) = tiles
     assert set(sizes) == {"y", "x"}
+    assert not qupath_reads_halo
     np.testing.assert_array_equal(output, double(np.load(folder.path / "test_input.npy")) + np.float32(1e-6))
 
 
@@ -134,6 +138,33 @@ def test_without_any_format_that_runs_all_is_skipped(found, sandbox, status, mes
     assert set(results) == {"W02", "W06", "A01", "R01", "R02", "T01", "T02", "T03", "T04"}
 
 
+def test_of_format_0_4_qupath_reads_the_halo(tiles, old_format):
+    with open_package(old_format.save()) as contents:
+        list(check_network(open_model(contents), FakeSandbox(torchscript=double)))
+    assert [qupath_reads_halo for *_, qupath_reads_halo in tiles] == [True]
+
+
+def test_an_output_of_another_type_than_described_fails_for_deepimagej(found):
+    results = found(FakeSandbox(gives="int64", onnx=double), both=True)
+    passed, failed = results["W01 onnx", "passed"], results["W01 onnx", "failed"]
+    assert failed.consumers == {Consumer.deepimagej}
+    assert "gives enhanced as int64, the description says float32" in failed.message
+    assert passed.consumers == {Consumer.core, Consumer.qupath}
+    assert results["R02", "passed"]
+
+
+def test_of_a_format_that_deepimagej_does_not_take_the_type_does_not_matter(found, folder):
+    results = found(FakeSandbox(gives="int64", pytorch_state_dict=double, torchscript=double), both=True)
+    assert ("W01 pytorch_state_dict", "failed") not in results
+    assert Consumer.deepimagej not in results["W01 pytorch_state_dict", "passed"].consumers
+    assert ("W01 torchscript", "failed") in results
+
+
+def test_an_output_that_is_processed_may_leave_the_network_in_another_type(found, folder):
+    folder.rdf["outputs"][0]["postprocessing"] = [{"id": "clip", "kwargs": {"min": 0.0, "max": 9.0}}]
+    assert ("W01 onnx", "failed") not in found(FakeSandbox(gives="int64", onnx=double), both=True)
+
+
 def test_without_a_test_input_it_cannot_be_tried(found, folder):
     del folder.rdf["inputs"][0]["test_tensor"]
     results = found(FakeSandbox(onnx=double))
@@ -146,7 +177,8 @@ def test_several_inputs_and_outputs_in_3d_are_compared_too(found, folder):
         def timed_runs(self, weights_format, inputs, *, threads=None):
             more = self.functions[weights_format]
             return [
-                TimedRun(outputs={"sum": a + b + more, "first": a}, seconds=1.0) for a, b in map(dict.values, inputs)
+                TimedRun(outputs={"sum": a + b + more, "first": a}, types={}, seconds=1.0)
+                for a, b in map(dict.values, inputs)
             ]
 
     def tensor(name):
@@ -209,23 +241,11 @@ def test_what_has_no_other_sizes_is_compared_at_the_test_size(found, folder):
     reason = "only for sizes given as min and step, found y = 64, x = 64"
     for name in ("A01", "T01", "T02", "T03", "T04"):
         assert (results[name].status, results[name].message) == ("skipped", reason)
+    assert results["T04"].consumers == {Consumer.qupath}
     assert [results[name].status for name in ("W02", "R01", "R02")] == ["passed"] * 3
 
 
 # ---- tiles
-
-
-def test_a_tile_that_cannot_be_run_fails_the_check(found, monkeypatch):
-    def check_tiles(sizes, test_input, run):
-        yield CheckResult(check=Check.T01, status="passed", message="")
-        msg = "onnx did not end within 3 s"
-        raise PackageError(msg)
-
-    monkeypatch.setattr(network_checks, "check_tiles", check_tiles)
-    results = found(FakeSandbox(onnx=double))
-    assert [results[check.name].status for check in TILES] == ["passed", "failed", "skipped", "skipped"]
-    assert "onnx did not end within 3 s" in results["T02"].message
-    assert results["T03"].message == "T02 failed"
 
 
 def test_an_output_with_other_axes_has_no_tiles(found, folder):

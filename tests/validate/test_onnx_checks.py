@@ -1,10 +1,11 @@
-"""W04: versions and types in the ONNX file."""
+"""W04: versions and types in the ONNX file, and files that it reads."""
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from s2d_zoo.validate.onnx_checks import check_onnx
+from s2d_zoo.validate import onnx_checks
+from s2d_zoo.validate.onnx_checks import check_onnx, reason_not_to_run_onnx
 
 CORE, FIJI = "core", "deepimagej"
 
@@ -72,25 +73,113 @@ def test_a_higher_number_than_in_the_file_is_advice(found):
     assert "states opset 17, the file has 15" in message
 
 
-@pytest.mark.parametrize(("location", "words"), [("other.data", "not beside"), ("../other.data", "outside of")])
-def test_values_that_are_not_in_the_package_are_told(folder, found, location, words):
+# ---- values in other files
+
+
+def elsewhere(location):
+    """A tensor whose values are in another file."""
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def as_initializer(model, tensor):
+    model.graph.initializer.append(tensor)
+
+
+def as_sparse_initializer(model, tensor):
+    indices = helper.make_tensor("i", TensorProto.INT64, [1], [0])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(tensor, indices, [1]))
+
+
+def as_constant(model, tensor):
+    model.graph.node.append(helper.make_node("Constant", [], ["c"], value=tensor))
+
+
+def in_a_subgraph(model, tensor):
+    branch = helper.make_graph([helper.make_node("Constant", [], ["c"], value=tensor)], "branch", [], [])
+    model.graph.node.append(helper.make_node("If", ["cast"], ["d"], then_branch=branch, else_branch=branch))
+
+
+def in_a_function(model, tensor):
+    nodes = [helper.make_node("Constant", [], ["c"], value=tensor)]
+    model.functions.append(helper.make_function("own", "f", [], ["c"], nodes, [helper.make_opsetid("", 17)]))
+
+
+PLACES = [as_initializer, as_sparse_initializer, as_constant, in_a_subgraph, in_a_function]
+
+
+@pytest.mark.parametrize("put", PLACES)
+@pytest.mark.parametrize("location", ["../other.data", "/etc/hostname", "C:\\x", "a\0b", "a" * 300])
+def test_values_outside_of_the_package_are_refused_by_all(folder, found, put, location):
     (folder.path.parent / "other.data").write_bytes(bytes(4))
     model = network()
-    tensor = model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[1])
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value=location)
+    put(model, elsewhere(location))
+    status, message = found(model)["all"]
+    assert status == "failed"
+    assert "outside of the package" in message
+    assert "which is not in the package" in reason_not_to_run_onnx(folder.path / "weights.onnx")
+
+
+@pytest.mark.parametrize("target", ["../other.data", "link.data"])
+def test_values_behind_a_link_out_of_the_package_are_refused_by_all(folder, found, target):
+    (folder.path.parent / "other.data").write_bytes(bytes(4))
+    (folder.path / "link.data").symlink_to(target)
+    model = network()
+    as_initializer(model, elsewhere("link.data"))
+    status, message = found(model)["all"]
+    assert status == "failed"
+    assert "outside of the package" in message
+
+
+@pytest.mark.parametrize("put", PLACES)
+def test_values_that_are_missing_are_told(folder, found, put):
+    model = network()
+    put(model, elsewhere("other.data"))
     results = found(model)
     assert {program: status for program, (status, _) in results.items()} == {CORE: "failed", FIJI: "failed"}
-    assert words in results[FIJI][1]
+    assert "not beside" in results[FIJI][1]
+    assert "which is not in the package" in reason_not_to_run_onnx(folder.path / "weights.onnx")
 
 
-def test_values_beside_the_file_are_fine(folder, found):
+@pytest.fixture
+def beside(folder):
+    """A network with values in a file beside it."""
     (folder.path / "other.data").write_bytes(bytes(4))
     model = network()
-    tensor = model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[1])
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="other.data")
-    assert found(model)["all"][0] == "passed"
+    as_initializer(model, elsewhere("other.data"))
+    return model
+
+
+def test_values_in_a_declared_file_are_fine(folder, found, beside):
+    folder.rdf["weights"]["onnx"]["external_data"] = {"source": "other.data", "sha256": ""}
+    assert found(beside)["all"][0] == "passed"
+    assert reason_not_to_run_onnx(folder.path / "weights.onnx") is None
+
+
+def test_values_in_a_file_that_is_not_declared_are_not_found_by_core(folder, found, beside):
+    results = found(beside)
+    assert {program: status for program, (status, _) in results.items()} == {CORE: "limited", "advice": "limited"}
+    assert "values are to be read from other.data; declare it as external_data" in results[CORE][1]
+    folder.keep_weights("onnx")
+    assert found(beside)[CORE][0] == "failed"
+
+
+def test_a_file_is_read_as_onnxruntime_does_whatever_it_is_called(folder):
+    model = network()
+    as_initializer(model, elsewhere("../other.data"))
+    path = folder.path / "weights.json"
+    path.write_bytes(model.SerializeToString())
+    assert "is to read values from ../other.data" in reason_not_to_run_onnx(path)
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_run(folder, monkeypatch):
+    path = folder.path / "weights.onnx"
+    assert reason_not_to_run_onnx(path) is None
+    monkeypatch.setattr(onnx_checks, "_MAX_BYTES", 10)
+    assert "weights.onnx is larger" in reason_not_to_run_onnx(path)
+    path.write_bytes(b"no graph")
+    assert "weights.onnx cannot be read" in reason_not_to_run_onnx(path)
 
 
 def test_another_file_fails_for_those_who_would_run_it(folder, judged):

@@ -6,8 +6,8 @@ from s2d_zoo.validate.report import CheckResult, ValidationReport, judge
 RAN = CheckResult(check=Check.W01, status="passed", message="reproduces the test output", part="onnx")
 
 
-def result(status, *consumers, check=Check.A03):
-    return CheckResult(check=check, status=status, message="found", consumers=frozenset(consumers))
+def result(status, *consumers, check=Check.A03, **changes):
+    return CheckResult(check=check, status=status, message="found", consumers=frozenset(consumers), **changes)
 
 
 @pytest.mark.parametrize(("status", "exit_code"), [("passed", 0), ("limited", 0), ("skipped", 0), ("failed", 1)])
@@ -29,9 +29,31 @@ def test_a_failure_outweighs_limits_and_their_reasons_are_left_out():
     assert (verdict.word, len(verdict.reasons)) == ("refused", 1)
 
 
-def test_values_that_depend_on_tiles_are_a_limit_not_a_refusal():
-    verdict = judge(Consumer.ilastik, [RAN, result("failed", Consumer.ilastik, check=Check.T02)])
+def test_a_failure_that_does_not_hinder_is_a_limit():
+    measured = result("failed", Consumer.ilastik, check=Check.T02, hinders=False)
+    verdict = judge(Consumer.ilastik, [RAN, measured])
     assert (verdict.word, verdict.reasons) == ("runs with limits", ("T02: found",))
+
+
+def test_a_tile_that_does_not_run_is_a_refusal():
+    assert judge(Consumer.ilastik, [RAN, result("failed", Consumer.ilastik, check=Check.T02)]).word == "refused"
+
+
+def test_a_weights_format_that_was_skipped_beside_one_that_passed_is_a_limit():
+    skipped = result("skipped", Consumer.core, check=Check.W01, part="pytorch_state_dict")
+    verdict = judge(Consumer.core, [RAN, skipped])
+    assert verdict.word == "runs with limits"
+    assert verdict.reasons == ("W01: pytorch_state_dict was not tried: found",)
+    assert judge(Consumer.qupath, [RAN, skipped]).word == "runs"
+
+
+def test_tiles_that_were_not_measured_are_a_limit():
+    verdict = judge(Consumer.qupath, [RAN, result("skipped", Consumer.qupath, check=Check.T04)])
+    assert (verdict.word, verdict.reasons) == ("runs with limits", ("T04: tiles were not measured: found",))
+
+
+def test_other_checks_that_were_skipped_are_no_limit():
+    assert judge(Consumer.core, [RAN, result("skipped", Consumer.core, check=Check.W06)]).word == "runs"
 
 
 def test_limits_are_told_to_those_whom_they_concern():

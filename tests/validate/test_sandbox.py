@@ -4,6 +4,7 @@ import zipfile
 from contextlib import contextmanager
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -64,6 +65,13 @@ class Doubling(nn.Module):
         return torch.cat([image, image], dim=1)
 
 
+class Counting(nn.Module):
+    """Gives whole numbers, from 0 to 5."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([image, image], dim=1).mul(5).round().to(torch.int64)
+
+
 class Adding(nn.Module):
     """Several inputs and outputs."""
 
@@ -121,6 +129,25 @@ def test_nothing_is_fetched(folder):
     with opened(folder.save_as_is()) as (sandbox, _):
         assert "example.org/weights.onnx is on the network" in sandbox.reason_not_to_run("onnx")
         assert sandbox.reason_not_to_run("torchscript") is None
+
+
+def test_torchscript_that_would_write_into_another_file_is_not_run(folder):
+    class Writing(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.from_file("victim.txt", shared=True, size=4).fill_(1)
+
+    with opened(scripted(folder, Writing())) as (sandbox, _):
+        assert "from_file" in sandbox.reason_not_to_run("torchscript")
+
+
+def test_onnx_that_would_read_another_file_is_not_run(folder):
+    graph = onnx.load(folder.path / "weights.onnx")
+    for tensor in graph.graph.initializer:
+        onnx.external_data_helper.set_external_data(tensor, location="../../secret.bin")
+        tensor.ClearField("raw_data")
+    (folder.path / "weights.onnx").write_bytes(graph.SerializeToString())
+    with opened(folder.keep_weights("onnx").save()) as (sandbox, _):
+        assert "secret.bin" in sandbox.reason_not_to_run("onnx")
 
 
 # ---- core's rules
@@ -199,6 +226,21 @@ def test_several_inputs_and_outputs_in_3d(folder):
     assert list(outputs) == ["both", "sum"]
     np.testing.assert_array_equal(outputs["sum"], 3 * ones)
     assert outputs["both"].shape == (1, 2, 3, 4, 5)
+
+
+def test_types_are_told_as_they_leave_the_network(folder):
+    with opened(scripted(folder, Counting())) as (sandbox, values):
+        (run,) = sandbox.timed_runs("torchscript", [values])
+    assert run.types == {"enhanced": "int64"}
+    assert run.outputs["enhanced"].dtype == np.float32
+    assert run.outputs["enhanced"].max() == 5
+
+
+def test_outputs_are_postprocessed(folder):
+    folder.rdf["outputs"][0]["postprocessing"] = [{"id": "clip", "kwargs": {"min": 0.0, "max": 4.0}}]
+    with opened(scripted(folder, Counting())) as (sandbox, values):
+        (output,) = sandbox.run("torchscript", [values])
+    assert output["enhanced"].max() == 4
 
 
 @pytest.mark.parametrize("name", ["torchscript", "onnx"])

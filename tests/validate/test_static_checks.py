@@ -8,7 +8,7 @@ from s2d_zoo.validate.static_checks import check_basis, check_description, open_
 from s2d_zoo.zoo.collection import find_model
 
 RUN_NOTHING = {"F01", "F02", "F03", "F04", "F05", "A02", "A03", "A04", "A05", "A06", "C01", "C02", "L01", "L02"} | {
-    *("S02", "S03", "W03", "W04", "W05")
+    *("S02", "S03", "S04", "W03", "W04", "W05")
 }
 
 
@@ -116,6 +116,22 @@ def test_a_file_of_format_04_outside_of_the_package_is_not_read(old_format):
     status, message = basis(old_format.save_as_is())[1]
     assert status == "failed"
     assert "../test_input.npy, which is not in the package" in message
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b"])
+@pytest.mark.parametrize("key", ["test_inputs", "sample_inputs", "architecture"])
+def test_a_name_that_no_file_can_have_is_missing(old_format, name, key):
+    if key == "architecture":
+        old_format.rdf["weights"]["pytorch_state_dict"] = {
+            "source": "weights_state_dict.pt",
+            "architecture": f"{name}:UNet",
+            "architecture_sha256": "0" * 64,
+        }
+    else:
+        old_format.rdf[key] = [name]
+    found = everything(old_format.save_as_is())
+    assert found[1].status == "failed"
+    assert "which is not in the package" in found[1].message
 
 
 def test_an_architecture_of_format_04_has_its_hash_checked(old_format):

@@ -6,9 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2d_zoo.errors import PackageError
-from s2d_zoo.validate.tilers import AxisSizes, deepimagej_tiling, ilastik_tiling, qupath_tiling
+from s2d_zoo.validate.tilers import (
+    AxisSizes,
+    deepimagej_tiling,
+    ilastik_tiling,
+    qupath_tiling,
+    qupath_tiling_with_halo,
+)
 
-TILINGS = [ilastik_tiling, deepimagej_tiling, qupath_tiling]
+TILINGS = [ilastik_tiling, deepimagej_tiling, qupath_tiling, qupath_tiling_with_halo]
 
 
 def square(min_size, step, halo):
@@ -108,6 +114,24 @@ def test_qupath_fills_its_last_tile_with_the_mirrored_tile_not_with_its_neighbou
     np.testing.assert_array_equal(last[296:304], [601, 600, 600, 601, 602, 602, 601, 600])
 
 
+def test_qupath_tiles_with_a_halo_overlap_by_two_halos():
+    tiling = qupath_tiling_with_halo(100, 1000, square(64, 16, 16))
+    assert spans(tiling.x) == [(-16, 496, 0, 480), (464, 976, 480, 960), (724, 1236, 960, 1000)]
+    assert [tile.read for tile in tiling.x] == [range(496), range(464, 976), range(944, 1000)]
+    assert spans(tiling.y) == [(-206, 306, 0, 100)]
+
+
+def test_qupath_has_one_halo_for_both_axes():
+    sizes = {"y": AxisSizes(min_size=64, step=16, halo=0), "x": AxisSizes(min_size=64, step=16, halo=32)}
+    assert qupath_tiling_with_halo(5, 5, sizes).y[0].kept == range(5)
+    assert qupath_tiling_with_halo(900, 5, sizes).y[1].start == 512 - 2 * 32 - 32
+
+
+def test_qupath_cannot_tile_what_is_all_halo():
+    with pytest.raises(PackageError, match="Nothing is left of QuPath's tile of 600 px"):
+        qupath_tiling_with_halo(700, 700, square(600, 8, 300))
+
+
 # ---- all
 
 
@@ -153,7 +177,10 @@ def shifted(values):
     return np.pad(values, [(0, 0), (0, 0), (0, 0), (5, 0)])[..., :-5]
 
 
-@pytest.mark.parametrize(("tiling", "seams"), [(ilastik_tiling, []), (deepimagej_tiling, []), (qupath_tiling, [512])])
+@pytest.mark.parametrize(
+    ("tiling", "seams"),
+    [(ilastik_tiling, []), (deepimagej_tiling, []), (qupath_tiling, [512]), (qupath_tiling_with_halo, [])],
+)
 def test_what_looks_into_the_halo_gives_the_whole_but_for_seams_and_the_border(tiling, seams):
     image = np.random.default_rng(0).random((1, 1, 64, 530), dtype="float32")
     output = stitched(tiling(64, 530, square(64, 4, 8)), image, shifted)

@@ -48,9 +48,10 @@ def make_unet(normalisation=nn.BatchNorm2d):
     return model.eval()
 
 
-def check(model, y=GOOD, x=None, channels=1):
+def check(model, y=GOOD, x=None, channels=1, **format_of):
     test_input = np.random.default_rng(1).random((1, channels, 32, 32), dtype="float32")
-    return {result.check: result for result in check_tiles({"y": y, "x": x or y}, test_input, Network(model))}
+    results = check_tiles({"y": y, "x": x or y}, test_input, Network(model), **format_of)
+    return {result.check: result for result in results}
 
 
 def statuses(results):
@@ -81,6 +82,21 @@ def test_a_network_without_pooling_has_seams_only():
     assert "multiples" not in results[Check.T04].message
 
 
+def test_qupath_has_no_seams_with_the_halo_of_format_0_4():
+    results = check(make_unet(), qupath_reads_halo=True)
+    assert statuses(results) == ["passed", "limited", "limited", "limited"]
+    seams = results[Check.T04]
+    assert "seam" not in seams.message
+    assert "not at multiples of 4 px" in seams.message
+    assert seams.figures["seam"] <= 1e-6
+    assert seams.figures["tiles"] == 2
+
+
+def test_qupath_differs_where_the_halo_of_format_0_4_is_too_small():
+    results = check(make_unet(), AxisSizes(min_size=64, step=4, halo=8), qupath_reads_halo=True)
+    assert results[Check.T04].status == "failed"
+
+
 def test_a_network_that_looks_at_single_pixels_passes():
     results = check(lambda values: values.sum(axis=1, keepdims=True), channels=3)
     assert statuses(results) == ["passed"] * 4
@@ -92,6 +108,7 @@ def test_a_network_that_normalises_by_the_tile_fails(normalisation):
     results = check(make_unet(normalisation))
     assert statuses(results) == ["failed"] * 4
     assert "normalisation depends on the tile" in results[Check.T01].message
+    assert not any(result.hinders for result in results.values())
 
 
 @pytest.mark.parametrize("halo", [0, 1, 8, 20])
@@ -162,12 +179,13 @@ def only_for(condition, problem):
 def test_nan_on_a_tile_fails():
     results = check(only_for(lambda shape: shape == (512, 512), lambda values: values * np.float32("nan")))
     assert statuses(results) == ["passed", "failed", "passed", "failed"]
-    assert results[Check.T02].figures["inside"] is None
+    assert "finite values for an input of 512 x 512 px, found 262144 that are not" in results[Check.T02].message
+    assert results[Check.T02].hinders
 
 
 def test_nan_on_the_whole_image_fails_and_leaves_nothing_to_compare_with():
     results = check(only_for(lambda shape: shape[1] > 512, lambda values: values * np.float32("nan")))
-    assert statuses(results) == ["failed", "skipped", "skipped", "skipped"]
+    assert statuses(results) == ["failed", "limited", "limited", "limited"]
     assert "that are not" in results[Check.T01].message
 
 
@@ -184,18 +202,47 @@ def test_a_tile_that_cannot_be_run_fails_for_the_programs_that_make_it(problem, 
     results = check(only_for(lambda shape: shape == (512, 512), problem))
     assert statuses(results) == ["passed", "failed", "passed", "failed"]
     assert reason in results[Check.T02].message
+    assert results[Check.T02].hinders
 
 
 def test_a_smallest_tile_that_cannot_be_run_fails_for_all():
     results = check(only_for(lambda shape: shape == (64, 64), refuse))
     assert results[Check.T01].status == "failed"
+    assert results[Check.T01].hinders
     assert "a tile of 64 x 64 px: it crashed" in results[Check.T01].message
 
 
-def test_a_whole_image_that_cannot_be_run_fails():
-    results = check(refuse)
-    assert statuses(results) == ["failed", "skipped", "skipped", "skipped"]
-    assert "it crashed" in results[Check.T01].message
+def test_where_the_whole_image_cannot_be_run_each_program_tries_a_tile():
+    network = Network(only_for(lambda shape: shape[1] > 512, refuse))
+    test_input = np.random.default_rng(1).random((1, 1, 32, 32), dtype="float32")
+    first, *others = check_tiles({"y": GOOD, "x": GOOD}, test_input, network)
+    assert (first.status, first.hinders) == ("failed", False)
+    assert re.search(r"a whole image of \d+ x \d+ px, to compare with: it crashed", first.message)
+    assert [result.status for result in others] == ["limited"] * 3
+    assert others[0].message.startswith("ilastik's tiles run, but were not compared: a whole image of ")
+    assert len(network.shapes) == 4
+
+
+def test_a_network_that_fails_above_300_px_is_refused_by_those_that_feed_more():
+    results = check(only_for(lambda shape: max(shape) > 300, refuse))
+    assert statuses(results)[0] == "failed"
+    assert not results[Check.T01].hinders
+    for program in (Check.T02, Check.T04):
+        assert (results[program].status, results[program].hinders) == ("failed", True)
+        assert "gets no output: a tile of 512 x 512 px: it crashed" in results[program].message
+
+
+def test_a_later_part_of_the_whole_image_that_cannot_be_run_leaves_nothing_to_compare_with():
+    large = []
+
+    def network(values):
+        if values.shape[3] <= 512:
+            return values
+        large.append(values)
+        return refuse(values) if len(large) > 1 else values
+
+    assert statuses(check(network)) == ["passed", "limited", "limited", "limited"]
+    assert len(large) == 2
 
 
 def test_an_output_that_does_not_vary_tells_nothing():
@@ -208,15 +255,22 @@ def test_a_halo_that_leaves_nothing_fails():
     results = check(lambda values: values, AxisSizes(min_size=64, step=4, halo=32))
     assert statuses(results) == ["failed", "skipped", "skipped", "skipped"]
     assert "nothing is left of the smallest tile along y, 64 px" in results[Check.T01].message
+    assert not results[Check.T01].hinders
 
 
 def test_sizes_that_deepimagej_cannot_make_fail_for_it_alone():
     results = check(lambda values: values, AxisSizes(min_size=72, step=16, halo=8))
     assert statuses(results) == ["passed", "passed", "failed", "passed"]
     assert "72 + n * 16 px" in results[Check.T03].message
+    assert results[Check.T03].hinders
 
 
 def test_volumes_are_skipped():
     sizes = {"z": GOOD, "y": GOOD, "x": GOOD}
     results = list(check_tiles(sizes, np.zeros((1, 1, 8, 32, 32), "float32"), refuse))
     assert [(result.check, result.status) for result in results] == [(check, "skipped") for check in TILE_CHECKS]
+    assert [result.consumers for result in results][1:] == [
+        {Consumer.ilastik},
+        {Consumer.deepimagej},
+        {Consumer.qupath},
+    ]

@@ -1,11 +1,11 @@
-"""W05: what is in a TorchScript file."""
+"""W05 and S04: what is in a TorchScript file."""
 
 import zipfile
 
 import pytest
 import torch
 
-from s2d_zoo.validate.torchscript_checks import check_torchscript
+from s2d_zoo.validate.torchscript_checks import check_script_safety, check_torchscript, reason_not_to_run_torchscript
 
 CORE, FIJI, QUPATH, ILASTIK = "core", "deepimagej", "qupath", "ilastik"
 
@@ -41,6 +41,25 @@ def replace_member(path, ending, old, new):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content.replace(old, new) if name.endswith(ending) else content)
+
+
+class Overwriting(torch.nn.Module):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.from_file("notes.txt", True, 10) + values
+
+
+class Nested(torch.nn.Module):
+    """Has submodules whose names are no words of the language, and variables with the names of operations."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = torch.nn.Sequential(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.ReLU()), torch.nn.ReLU())
+        self.add_module("relu-1 a", torch.nn.ReLU())
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        save = self.blocks(values)
+        load = getattr(self, "relu-1 a")(save)
+        return save + load
 
 
 def test_our_own_file_passes(judged):
@@ -119,3 +138,92 @@ def test_another_file_fails_for_all(folder, judged, change):
 def test_without_torchscript_weights_there_is_nothing_to_check(folder, judged):
     found = judged(check_torchscript, folder.keep_weights("onnx").save())
     assert found["all"] == ("skipped", "there are no TorchScript weights")
+
+
+# ---- S04
+
+
+def say(path, line):
+    """Put an operation into the code of our own file."""
+    replace_member(path, ".py", b"torch.relu(", line.encode() + b"(")
+
+
+def test_our_own_file_touches_no_files(folder, judged):
+    assert judged(check_script_safety)["all"] == ("passed", "no operation on files in its code")
+    assert reason_not_to_run_torchscript(folder.path / "weights.pt") is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("save", [script, lambda model, path: torch.jit.trace(model, torch.ones(1)).save(path)])
+def test_ordinary_names_are_no_operations_on_files(tmp_path, save):
+    save(Nested(), tmp_path / "weights.pt")
+    assert reason_not_to_run_torchscript(tmp_path / "weights.pt") is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_file_that_overwrites_those_of_the_user_is_refused_by_all(folder, judged):
+    script(Overwriting(), folder.path / "weights.pt")
+    status, message = judged(check_script_safety)["all"]
+    assert status == "failed"
+    assert message == ("the code of weights.pt reads or writes files of the user (from_file). Do not run this file")
+
+
+@pytest.mark.parametrize(
+    ("operation", "words"),
+    [
+        ("torch.save", "(save)"),
+        ("torch.load", "(load)"),
+        ("ops.aten.save", "(save)"),
+        ("ops.aten.from_file", "(from_file)"),
+        ("ops.image.write_file", "(write_file)"),
+        ("torch. # no.thing\n save", "(save)"),
+        ('getattr(torch, "save")', "(save)"),
+        ('getattr(torch, "from_" "file")', "hides the names"),
+        ('getattr(torch, "from_\\146ile")', "hides the names"),
+        ("f = getattr\n    f", "hides the names"),
+    ],
+)
+def test_other_ways_to_say_so_are_seen(folder, operation, words):
+    say(folder.path / "weights.pt", operation)
+    assert words in reason_not_to_run_torchscript(folder.path / "weights.pt")
+
+
+def renamed_members(path, change):
+    with zipfile.ZipFile(path) as archive:
+        members = {change(name): archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_torch_reads_code_whatever_the_case_of_its_name(folder):
+    path = folder.path / "weights.pt"
+    say(path, "torch.save")
+    renamed_members(path, lambda name: name.replace("/code/", "/CODE/").replace(".py", ".PY"))
+    assert "(save)" in reason_not_to_run_torchscript(path)
+
+
+def behind_something(path):
+    path.write_bytes(b"flatbuffer" + path.read_bytes())
+
+
+def of_the_first_format(path):
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("weights/model.json", "{}")
+
+
+@pytest.mark.parametrize("change", [state_dict, no_zip, cut, bomb, behind_something, of_the_first_format])
+def test_a_file_whose_code_cannot_be_seen_is_not_run(folder, judged, change):
+    change(folder.path / "weights.pt")
+    status, message = judged(check_script_safety)["all"]
+    assert status == "failed"
+    assert "whose code can be looked at, but weights.pt cannot be read" in message
+
+
+@pytest.mark.parametrize(("left", "words"), [("onnx", "there are no"), ("torchscript", "is not in the package")])
+def test_without_torchscript_weights_there_is_nothing_to_touch(folder, judged, left, words):
+    path = folder.keep_weights(left).save()
+    (path / "weights.pt").unlink()
+    status, message = judged(check_script_safety, path)["all"]
+    assert status == "skipped"
+    assert words in message

@@ -9,7 +9,7 @@ from s2d_zoo.validate import validation
 from s2d_zoo.validate.checks import Check, Consumer
 from s2d_zoo.validate.report import CheckResult
 from s2d_zoo.validate.sandbox import Limits
-from s2d_zoo.validate.validation import validate_package
+from s2d_zoo.validate.validation import validate_package, verdicts_for
 
 
 def statuses(report, status):
@@ -70,8 +70,20 @@ def test_without_a_valid_description_all_else_is_skipped(folder, no_network):
     report = validate_package(folder.save())
     assert statuses(report, "failed") == {Check.F01}
     assert statuses(report, "passed") == {Check.S01, Check.F00, Check.F02}
-    assert {one.message for one in report.results if one.status == "skipped"} == {"F01 failed"}
-    assert {verdict.word for verdict in report.verdicts} == {"refused"}
+    assert {one.message for one in report.results if one.status == "skipped" and one.check is not Check.F01} == {
+        "F01 failed"
+    }
+
+
+def test_what_bioimageio_spec_refuses_was_not_tried_by_those_with_readers_of_their_own(folder, no_network):
+    folder.rdf["license"] = "mine"
+    report = validate_package(folder.save())
+    words = {verdict.consumer.name: verdict.word for verdict in report.verdicts}
+    assert words == {"core": "refused", "ilastik": "refused", "deepimagej": "not tried", "qupath": "not tried"}
+    results = validate_package(folder.path, consumers=(Consumer.qupath,)).results
+    ((status, message),) = {(one.status, one.message) for one in results if one.check is Check.F01}
+    assert status == "skipped"
+    assert "have readers of their own" in message
 
 
 def test_without_its_files_a_network_is_not_run_but_the_description_is_read(folder, no_network):
@@ -104,7 +116,9 @@ def test_whatever_cannot_be_opened_or_read_is_a_failed_check(zipped, no_network,
     assert statuses(report, "failed") == {failed}, report
     assert report.exit_code == 1
     assert {result.check for result in report.results} == set(Check)
-    assert {verdict.word for verdict in report.verdicts} == {"refused"}
+    words = {verdict.consumer: verdict.word for verdict in report.verdicts}
+    assert words[Consumer.core] == words[Consumer.ilastik] == "refused"
+    assert words[Consumer.deepimagej] == words[Consumer.qupath] == ("not tried" if failed is Check.F01 else "refused")
     assert not (path.parent / "evil.txt").exists()
 
 
@@ -153,6 +167,16 @@ def test_only_what_concerns_the_consumers_is_reported(package, pretend):
     assert {Check.T04, Check.R01} <= {result.check for result in report.results}
     (verdict,) = report.verdicts
     assert (verdict.consumer, verdict.word, verdict.reasons) == (Consumer.core, "runs with limits", ("T04: T04",))
+
+
+def test_merged_results_are_judged_again():
+    limit = CheckResult(check=Check.A03, status="limited", message="odd sizes", consumers=frozenset({Consumer.qupath}))
+    verdicts = verdicts_for([RAN, limit], (Consumer.qupath, Consumer.core))
+    assert [(one.consumer, one.word) for one in verdicts] == [
+        (Consumer.core, "runs"),
+        (Consumer.qupath, "runs with limits"),
+    ]
+    assert [one.consumer for one in verdicts_for([RAN])] == list(Consumer)
 
 
 def test_limits_reach_the_sandbox(folder):

@@ -43,6 +43,7 @@ def test_a_run_writes_outputs_and_tells_its_seconds(folder, request_of, tmp_path
     np.save(tmp_path / "input-0-0.npy", np.load(folder.path / "test_input.npy"))
     (run,) = worker.execute(tmp_path, request_of())["runs"]
     assert run["outputs"] == ["enhanced"]
+    assert run["types"] == {"enhanced": "float32"}
     assert run["seconds"] > 0
     expected = np.load(folder.path / "test_output.npy")
     np.testing.assert_allclose(np.load(tmp_path / "output-0-0.npy"), expected, atol=1e-6)

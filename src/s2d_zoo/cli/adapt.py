@@ -75,10 +75,11 @@ def run_adapt(ctx: click.RichContext, inputs: Any, output: Path, chosen: dict[st
     report = write_report(result)
     for subset, methods in result.scores.items():
         for method, score in methods.items():
-            click.echo(f"IoU, {subset} images, {method}: {score.iou:.3f}")
+            # rounded as in the report, whose figures have four digits
+            click.echo(f"IoU, {subset} images, {method}: {round(score.iou, 4):.3f}")
     click.echo(f"pseudo-labels kept: {100 * result.kept:.1f} %")
     for package, validation in zip(result.packages, result.validation, strict=True):
-        click.echo(f"package: {package} ({'passed' if validation.passed else 'FAILED'})")
+        click.echo(f"package: {package} ({_in_words(validation)})")
     click.echo(f"report: {report}")
     if result.loss is not None:
         click.echo(f"The forest in the fused package was {result.loss}.")
@@ -87,3 +88,12 @@ def run_adapt(ctx: click.RichContext, inputs: Any, output: Path, chosen: dict[st
     if result.segmentors.problem:
         click.echo(f"No segmentor: {result.segmentors.problem}", err=True)
     ctx.exit(0 if result.good else 1)
+
+
+def _in_words(validation: Any) -> str:  # noqa: ANN401 - heavy
+    """Whether it passed, and which programs have something against it."""
+    words = ["passed" if validation.passed else "FAILED"]
+    for word in ("refused", "runs with limits"):
+        programs = [verdict.consumer.value for verdict in validation.verdicts if verdict.word == word]
+        words += [f"{word} in {', '.join(programs)}"] if programs else []
+    return "; ".join(words)

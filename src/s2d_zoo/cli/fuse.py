@@ -21,6 +21,7 @@ from s2d_zoo.cli import options
 @options.cite
 @options.axes
 @options.overwrite
+@options.quiet
 @click.pass_context
 def fuse(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - the options above
     """Write filters, forest and enhancer as one model for programs that know nothing of forests, and validate it."""
@@ -37,6 +38,7 @@ def fuse(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - th
         settings=FusionSettings(trees=chosen["fused_trees"], max_depth=chosen["max_depth"]),
         axes=chosen["axes"],
         overwrite=chosen["overwrite"],
+        progress=not chosen["quiet"],
     )
     click.echo(to_text(validation), nl=False)
     if loss is not None:

@@ -1,12 +1,14 @@
 """`s2d-zoo validate`: check a package."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import rich_click as click
 
 from s2d_zoo.cli import options
 from s2d_zoo.validate.checks import Consumer
+
+_SUFFIXES: Final = {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown"}
 
 
 @click.command()
@@ -14,7 +16,7 @@ from s2d_zoo.validate.checks import Consumer
 @click.option(
     "--consumer",
     multiple=True,
-    type=click.Choice(["all", *(consumer.name for consumer in Consumer)]),
+    type=click.Choice(["all", *(consumer.name for consumer in Consumer), "fiji"], case_sensitive=False),
     default=["all"],
     show_default=True,
     help="Program that the package is for, once for each; what concerns no other is left out.",
@@ -25,9 +27,7 @@ from s2d_zoo.validate.checks import Consumer
     "--format",
     "format_",
     type=click.Choice(["text", "markdown", "json", "html"]),
-    default="text",
-    show_default=True,
-    help="How the report is written.",
+    help="How the report is written; without it as the suffix of --output says (.html, .json, .md), else as text.",
 )
 @click.option(
     "--output",
@@ -55,19 +55,28 @@ def validate(ctx: click.RichContext, /, package: Path, **chosen: Any) -> None:  
             package,
             select=_ids(chosen["select"]),
             ignore=_ids(chosen["ignore"]),
-            consumers=tuple(one for one in Consumer if {one.name, "all"} & set(chosen["consumer"])),
+            consumers=_consumers(chosen["consumer"]),
             limits=Limits(seconds=chosen["time_limit"], memory_gib=chosen["memory_limit"]),
             tensors=tensors,
             progress=not chosen["quiet"],
         )
-        text = RENDERINGS[chosen["format_"]](report)
+        output = chosen["output"]
+        suffix = output.suffix.lower() if output else ""
+        text = RENDERINGS[chosen["format_"] or _SUFFIXES.get(suffix, "text")](report)
         if file is None:
             click.echo(text, nl=False)
         else:
             file.write_text(text, encoding="utf-8", newline="\n")
+    if output is not None:
+        click.echo(f"{'passed' if report.passed else 'FAILED'}; report: {output}")
     ctx.exit(report.exit_code)
 
 
+def _consumers(names: tuple[str, ...]) -> tuple[Consumer, ...]:
+    wanted = {"deepimagej" if name.lower() == "fiji" else name.lower() for name in names}
+    return tuple(one for one in Consumer if {one.name, "all"} & wanted)
+
+
 def _ids(entries: tuple[str, ...]) -> tuple[str, ...]:
-    """``("F,C02", "T")`` as ``("F", "C02", "T")``."""
-    return tuple(name.strip() for entry in entries for name in entry.split(","))
+    """``("f, C02", "T")`` as ``("F", "C02", "T")``."""
+    return tuple(name.strip().upper() for entry in entries for name in entry.split(","))

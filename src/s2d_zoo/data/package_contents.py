@@ -1,17 +1,20 @@
 """A package, opened once and safely: zip or folder, its description, and the files that this names."""
 
+import errno
 import stat
 import tempfile
+import unicodedata
+import warnings
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
 from bioimageio.spec.utils import read_yaml
-from ruyaml.error import YAMLError
+from ruyaml import YAML
+from ruyaml.nodes import MappingNode, Node, SequenceNode
 
 from s2d_zoo.errors import PackageError, UnsafePackageError, UserInputError
 
@@ -19,10 +22,17 @@ from s2d_zoo.errors import PackageError, UnsafePackageError, UserInputError
 _RDF_NAMES: Final = ("rdf.yaml", "bioimageio.yaml", "model.yaml")
 #: unpacked; the largest models of the zoo are far below
 _MAX_BYTES: Final = 4 * 1024**3
-_MAX_RDF_BYTES: Final = 4 * 1024**2
-#: of the description, aliases followed
+#: a model with all its files has some tens
+_MAX_MEMBERS: Final = 10_000
+#: those of the zoo have some thousands; reading one of this size takes seconds
+_MAX_RDF_BYTES: Final = 1024**2
+#: of the description, keys and values, aliases followed
 _MAX_ENTRIES: Final = 100_000
 _MAX_DEPTH: Final = 50
+#: bytes of a part of a path, on every common file system
+_LONGEST_NAME: Final = 255
+#: Windows has no quotas
+_NO_SPACE: Final = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,29 +79,35 @@ def open_package(path: Path) -> Iterator[PackageContents]:
 
 
 def _unpack(path: Path, folder: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_members(archive, path)
-            archive.extractall(folder)
-    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        msg = f"Expected a zip file at {path}, but it cannot be unpacked: {error}. Download or export it again."
-        raise PackageError(msg) from error
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                _check_members(archive, path)
+                archive.extractall(folder)
+        except UnsafePackageError:
+            raise
+        except Exception as error:
+            # On other content `zipfile`, the decompressors, the decoder of names and the file system raise what they
+            # like. Only a full disk is not the fault of the package.
+            if isinstance(error, OSError) and error.errno in _NO_SPACE:
+                raise
+            msg = f"Expected a zip file at {path}, but it cannot be unpacked: {error}. Download or export it again."
+            raise PackageError(msg) from error
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     members = archive.infolist()
+    if len(members) > _MAX_MEMBERS:
+        msg = f"{path} is not safe to open: it holds {len(members)} files, expected at most {_MAX_MEMBERS}."
+        raise UnsafePackageError(msg)
+    files = {_folded(member.filename) for member in members if not member.is_dir()}
     seen: set[str] = set()
     for member in members:
-        # `zipfile` turns a backslash into a slash on Windows only, so the name is judged as both would read it.
-        outside = is_outside(member.filename) or is_outside(member.orig_filename)
-        link = stat.S_ISLNK(member.external_attr >> 16)
-        if outside or link or member.filename in seen:
-            reason = (
-                "lies outside of the package" if outside else "is a link" if link else "is there twice: readers differ"
-            )
+        reason = _reason_against(member, files, seen)
+        if reason is not None:
             msg = f"{path} is not safe to open: {member.orig_filename!r} {reason}. Do not use this file."
             raise UnsafePackageError(msg)
-        seen.add(member.filename)
+        seen.add(_folded(member.filename))
     total = sum(member.file_size for member in members)
     if total > _MAX_BYTES:
         msg = (
@@ -101,10 +117,38 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
         raise UnsafePackageError(msg)
 
 
+def _reason_against(member: zipfile.ZipInfo, files: Collection[str], seen: Collection[str]) -> str | None:
+    """Why one member must not be unpacked beside the files of the archive, after those that were seen."""
+    if _is_impossible(member.filename):
+        return "has a name that is too long"
+    # `zipfile` turns a backslash into a slash on Windows only, so the name is judged as both would read it.
+    if is_outside(member.filename) or is_outside(member.orig_filename):
+        return "lies outside of the package"
+    if stat.S_ISLNK(member.external_attr >> 16):
+        return "is a link"
+    name = _folded(member.filename)
+    if name in seen:
+        return "is there twice: readers differ"
+    if any(str(parent) in files for parent in PurePosixPath(name).parents):
+        return "lies in a folder that is also a file: readers differ"
+    return None
+
+
+def _folded(name: str) -> str:
+    """What is the same for names that are one file on some system: macOS and Windows ignore case, macOS composes."""
+    return unicodedata.normalize("NFC", str(PurePosixPath(name)).casefold())
+
+
 def is_outside(name: str) -> bool:
-    """Whether a name, read the POSIX or the Windows way, is absolute or leads out of its folder."""
+    """Whether a name, read the POSIX or the Windows way, is absolute, leads out of its folder, or cannot be one."""
     windows, posix = PureWindowsPath(name), PurePosixPath(name)
-    return bool(windows.drive or windows.root) or posix.is_absolute() or ".." in (*windows.parts, *posix.parts)
+    leads_out = ".." in (*windows.parts, *posix.parts)
+    return bool(windows.drive or windows.root) or posix.is_absolute() or leads_out or _is_impossible(name)
+
+
+def _is_impossible(name: str) -> bool:
+    """Whether file systems refuse a name, for which Python raises where it is asked whether the file is there."""
+    return "\0" in name or any(len(part.encode(errors="replace")) > _LONGEST_NAME for part in PurePosixPath(name).parts)
 
 
 def _read_folder(folder: Path, *, source: Path) -> PackageContents:
@@ -121,14 +165,15 @@ def _read_folder(folder: Path, *, source: Path) -> PackageContents:
         msg = f"{name} of {source} has {path.stat().st_size} bytes; expected a description of at most {_MAX_RDF_BYTES}."
         raise UnsafePackageError(msg)
     try:
-        rdf = read_yaml(path)
-    except (YAMLError, ValueError, RecursionError) as error:  # a date that is none, brackets without end
-        msg = f"Expected YAML in {name} of {source}, but it cannot be read: {error}."
+        rdf = _read_description(path)
+    except UnsafePackageError:
+        raise
+    except Exception as error:  # the parser raises what it likes, such as KeyError for `!!bool foo`
+        msg = f"Expected YAML in {name} of {source}, but it cannot be read: {type(error).__name__}: {error}."
         raise PackageError(msg) from error
     if not isinstance(rdf, dict):
         msg = f"Expected a mapping in {name} of {source}, found {type(rdf).__name__}."
         raise PackageError(msg)
-    _check_extent(rdf, path)
     contents = PackageContents(
         source=source, folder=folder, rdf_name=name, rdf={str(key): value for key, value in rdf.items()}
     )
@@ -137,27 +182,44 @@ def _read_folder(folder: Path, *, source: Path) -> PackageContents:
     return contents
 
 
-def _check_extent(rdf: object, path: Path) -> None:
-    """Count the entries as a reader meets them: aliases make a short file endless.
+def _read_description(path: Path) -> object:
+    """What bioimageio.spec reads, once it is known that this comes to an end.
+
+    Raises:
+        UnsafePackageError: if it does not.
+        Exception: of many kinds, if it is no YAML.
+    """
+    text = path.read_text(encoding="utf-8")
+    with warnings.catch_warnings():  # an anchor used for two things is a warning
+        warnings.simplefilter("ignore")
+        _check_extent(YAML(typ="safe").compose(text), path)
+        rdf: object = read_yaml(text)
+    return rdf
+
+
+def _check_extent(root: Node | None, path: Path) -> None:
+    """Count keys and values as a reader meets them, before they are made: aliases make a short file endless.
+
+    A merge key (``<<``) copies what it names while it is read, so it is too late to look at the result.
 
     Raises:
         UnsafePackageError: if there are too many, or they lie too deep.
     """
     count = 0
-    waiting: list[tuple[object, int]] = [(rdf, 0)]
+    waiting = [(root, 0)]
     while waiting:
-        value, depth = waiting.pop()
+        node, depth = waiting.pop()
         count += 1
         if count > _MAX_ENTRIES or depth > _MAX_DEPTH:
             msg = (
-                f"{path.name} is not safe to read: expected at most {_MAX_ENTRIES} entries, {_MAX_DEPTH} deep, found more. "
-                "Aliases in YAML can do that. Do not use this file."
+                f"{path.name} is not safe to read: expected at most {_MAX_ENTRIES} entries, {_MAX_DEPTH} deep, found "
+                "more. Aliases in YAML can do that. Do not use this file."
             )
             raise UnsafePackageError(msg)
-        if isinstance(value, dict):
-            waiting += [(entry, depth + 1) for entry in value.values()]
-        elif isinstance(value, list):
-            waiting += [(entry, depth + 1) for entry in value]
+        if isinstance(node, MappingNode):
+            waiting += [(entry, depth + 1) for pair in node.value for entry in pair]
+        elif isinstance(node, SequenceNode):
+            waiting += [(entry, depth + 1) for entry in node.value]
 
 
 def is_remote(name: str) -> bool:
@@ -169,7 +231,14 @@ def _check_inside(reference: FileReference, contents: PackageContents) -> None:
     if is_remote(reference.name) and not is_outside(reference.name.split("://", maxsplit=1)[1]):
         return
     folder = contents.folder.resolve()
-    if is_outside(reference.name) or not (folder / reference.name).resolve().is_relative_to(folder):
+    path = folder / reference.name
+    try:
+        path.is_file()  # asks the file system whether this can be a name at all
+        inside = path.resolve().is_relative_to(folder)
+    except (OSError, RuntimeError, ValueError) as error:
+        msg = f"{reference.where} in the description of {contents.source} is no name of a file: {reference.name[:80]!r}"
+        raise PackageError(msg) from error
+    if is_outside(reference.name) or not inside:
         msg = (
             f"{contents.source} is not safe to open: {reference.where} of its description names {reference.name!r}, "
             "outside of the package. Do not use this file."

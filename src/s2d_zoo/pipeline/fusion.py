@@ -1,5 +1,6 @@
 """A forest and an enhancer in one network, as a package that runs on raw images."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +11,11 @@ import xarray as xr
 
 from s2d_zoo.architectures.pixel_forest import PixelForest
 from s2d_zoo.contract import RFContract, matching_channels
+from s2d_zoo.data.axes import as_image
 from s2d_zoo.data.images import read_image
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.enhancer.pretrained import load_enhancer
-from s2d_zoo.errors import ConfigError
+from s2d_zoo.errors import AxesError, ConfigError
 from s2d_zoo.export.description import Attribution, Fusion, ModelDetails
 from s2d_zoo.export.fused import build_pixel_forest
 from s2d_zoo.export.model_card import CardFacts
@@ -26,6 +28,8 @@ from s2d_zoo.rf_adapter.persistence import load_classifier
 from s2d_zoo.types import CHANNEL
 from s2d_zoo.validate.report import ValidationReport
 from s2d_zoo.zoo.collection import find_model
+
+logger = logging.getLogger(__name__)
 
 DESCRIPTION = (
     "Feature filters, a Random Forest that learnt from a few brush strokes, and the enhancer behind it, in one "
@@ -72,8 +76,8 @@ class Loss:
     def __str__(self) -> str:
         return (
             f"limited from {self.trees[0]} to {self.trees[1]} trees and from {self.nodes[0]} to {self.nodes[1]} nodes: "
-            f"{100 * self.changed:.2f} % of the pixels change sides, the probability differs by "
-            f"{self.mean_difference:.4f} on average"
+            f"after the enhancer {100 * self.changed:.2f} % of the pixels change sides, the probability of the "
+            f"foreground differs by {self.mean_difference:.4f} on average"
         )
 
 
@@ -128,6 +132,8 @@ def fuse(classifier: PixelClassifier, enhancer: Enhancer, settings: FusionSettin
     if contract.features is None or contract.raw_channels is None:
         msg = "The contract of the forest must say which features and how many raw channels it takes, to be fused."
         raise ConfigError(msg)
+    if settings.trees is not None and settings.trees > classifier.forest.n_trees:
+        logger.warning("The forest has %d trees only; all of them are used.", classifier.forest.n_trees)
     forest = classifier.forest.limited(n_trees=settings.trees, max_depth=settings.max_depth)
     changed = {"n_estimators": forest.n_trees}
     if settings.max_depth is not None:
@@ -157,6 +163,7 @@ def write_fused(
     provenance: Mapping[str, object],
     overwrite: bool = False,
     tensors: Path | None = None,
+    progress: bool = False,
 ) -> tuple[ValidationReport, Loss | None]:
     """Write a fused package and validate it.
 
@@ -169,6 +176,7 @@ def write_fused(
         provenance: where it comes from, plain JSON.
         overwrite: replace an existing package.
         tensors: folder for the differences between the weights formats.
+        progress: show on stderr which check is running.
 
     Returns:
         What validation found, and what the forest lost by being limited.
@@ -202,6 +210,7 @@ def write_fused(
         overwrite=overwrite,
         unfused=fused.unfused,
         tensors=tensors,
+        progress=progress,
     )
     return report, loss
 
@@ -216,6 +225,7 @@ def fuse_files(
     settings: FusionSettings,
     axes: str | None = None,
     overwrite: bool = False,
+    progress: bool = False,
 ) -> tuple[ValidationReport, Loss | None]:
     """Fuse a saved forest with an enhancer, and write and validate the package.
 
@@ -228,6 +238,7 @@ def fuse_files(
         settings: how much of the forest goes into it.
         axes: of the image, where the file does not tell.
         overwrite: replace an existing package.
+        progress: show on stderr which check is running.
 
     Raises:
         ContractMismatchError: if the forest does not deliver what the enhancer takes.
@@ -238,6 +249,13 @@ def fuse_files(
     package = find_model(enhancer)
     loaded = load_enhancer(package)
     fused = fuse(load_classifier(classifier), loaded, settings)
+    picture = as_image(read_image(image, axes=axes))
+    if picture.sizes[CHANNEL] != fused.contract.raw_channels:
+        msg = (
+            f"The classifier was fitted on images with {fused.contract.raw_channels} channels; {image} has "
+            f"{picture.sizes[CHANNEL]}. Give one of the images that it is for."
+        )
+        raise AxesError(msg)
     facts = CardFacts(
         training_data="not stated: the strokes that the forest was fitted on",
         training_data_license="not stated",
@@ -248,7 +266,7 @@ def fuse_files(
     return write_fused(
         fused,
         words,
-        [read_image(image, axes=axes)],
+        [picture],
         output,
         facts=facts,
         provenance={
@@ -256,6 +274,7 @@ def fuse_files(
             "enhancer": {"id": loaded.id, "sha256": hash_path(package)},
         },
         overwrite=overwrite,
+        progress=progress,
     )
 
 

@@ -51,7 +51,7 @@ def write_packages(
         target = folder / job.enhancer_package.name
         with atomic_write(target) as temporary:
             shutil.copyfile(job.enhancer_package, temporary)
-        reports.append(validate_package(target, tensors=_tensors(job, target)))
+        reports.append(validate_package(target, tensors=_tensors(job, target), progress=job.show_progress))
     return tuple(reports)
 
 
@@ -97,6 +97,7 @@ def _write_fused(job: Job, fused: Fused, scores: Mapping[str, Mapping[str, Score
         provenance=_provenance(job),
         overwrite=True,
         tensors=_tensors(job, target),
+        progress=job.show_progress,
     )
     return report
 
@@ -155,4 +156,5 @@ def _write_segmentor(
         facts=facts,
         overwrite=True,
         tensors=_tensors(job, target),
+        progress=job.show_progress,
     )

@@ -146,6 +146,8 @@ def draw_stages(
         panels["strokes"] = (_with_strokes(raw, scribbles.values), None)
     panels["Random Forest"] = (prediction.foreground.values, "gray")
     panels["enhanced"] = (prediction.enhanced.values[0], "gray")
+    if prediction.fused is not None:
+        panels["fused"] = (prediction.fused.values[0], "gray")
     if prediction.labels is not None:
         panels["pseudo-labels"] = (prediction.labels.labels.values[0], "gray")
         panels["pseudo-label weights"] = (prediction.labels.weights.values, "viridis")

@@ -14,7 +14,7 @@ from s2d_zoo.export.package import write_package
 from s2d_zoo.export.tolerance import FloatArray
 from s2d_zoo.validate.checks import Check
 from s2d_zoo.validate.report import CheckResult, ValidationReport
-from s2d_zoo.validate.validation import validate_package
+from s2d_zoo.validate.validation import validate_package, verdicts_for
 
 #: groups of checks that read what changes when the card is written anew
 _READING: Final = ("S", "F", "C", "L")
@@ -30,6 +30,7 @@ def write_validated(
     overwrite: bool = False,
     unfused: Callable[[FloatArray], FloatArray] | None = None,
     tensors: Path | None = None,
+    progress: bool = False,
 ) -> ValidationReport:
     """Write a package and validate it; see `write_package` for what may be wrong.
 
@@ -42,6 +43,7 @@ def write_validated(
         overwrite: replace an existing file.
         unfused: the parts of a fused model.
         tensors: folder for the differences between the weights formats; not kept when ``None``.
+        progress: show on stderr which check is running.
 
     Returns:
         The report on the package as it lies there.
@@ -49,7 +51,7 @@ def write_validated(
     reports = []
 
     def judge(draft: Path) -> tuple[Finding, ...]:
-        report = validate_package(draft, tensors=tensors)
+        report = validate_package(draft, tensors=tensors, progress=progress)
         reports.append(report)
         return tuple(
             Finding(program=verdict.consumer.value, verdict=verdict.word, reasons=verdict.reasons)
@@ -76,4 +78,5 @@ def write_validated(
         else:
             results += read_again[result.check]
             read_again[result.check] = []
-    return replace(reports[0], package=str(output), results=tuple(results))
+    verdicts = verdicts_for(tuple(results)) if reports[0].verdicts else ()
+    return replace(reports[0], package=str(output), results=tuple(results), verdicts=verdicts)

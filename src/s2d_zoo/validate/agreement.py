@@ -20,11 +20,11 @@ from s2d_zoo.validate.differences import (
     same_shapes,
     stated_tolerance,
 )
+from s2d_zoo.validate.file_checks import as_float, open_array
 from s2d_zoo.validate.format_runs import FormatRuns
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.report import CheckResult
-from s2d_zoo.validate.sandbox import FloatArray
-from s2d_zoo.validate.written_description import own_config, value_at
+from s2d_zoo.validate.written_description import local_file, own_config, value_at
 
 #: a fused network that may be farther from its parts than this is not the same network; outputs are in [0, 1]
 _LARGEST_TOLERANCE: Final = Tolerance(absolute=0.05, mismatched_per_million=5000)
@@ -111,7 +111,7 @@ def check_fused(model: OpenedModel, running: Sequence[FormatRuns]) -> Iterator[C
         yield CheckResult(check=Check.W06, status="skipped", message="not a fused package")
         return
     try:
-        tolerance, expected = _read_tolerance(fused.get("tolerance")), _read_unfused(model, fused.get("unfused_output"))
+        tolerance, expected = _read_tolerance(fused.get("tolerance")), _open_unfused(model, fused.get("unfused_output"))
         found = {runs.weights_format: _compare_with_unfused(model, runs, expected, tolerance) for runs in running}
     except PackageError as error:
         yield CheckResult(check=Check.W06, status="failed", message=str(error))
@@ -159,28 +159,25 @@ def _number(stated: object, key: str, largest: float) -> float | None:
     return float(value) if 0 <= value <= largest else None
 
 
-def _read_unfused(model: OpenedModel, name: object) -> FloatArray:
-    """What filters, forest and enhancer gave.
+def _open_unfused(model: OpenedModel, name: object) -> np.ndarray[Any, Any]:
+    """What filters, forest and enhancer gave; its values stay in the file.
 
     Raises:
         PackageError: if that is not a file of the package, or no array.
     """
     files = {reference.name for reference in model.contents.references()}
-    if not isinstance(name, str) or name not in files:
+    path = local_file(model.contents, name) if isinstance(name, str) and name in files else None
+    if path is None:
         msg = (
             "expected config.s2d_zoo.fused.unfused_output to name one of the package's attachments, which holds what "
             f"filters, forest and enhancer give for the test input; found {name!r}"
         )
         raise PackageError(msg)
-    try:
-        return np.asarray(np.load(model.contents.folder / name, allow_pickle=False), dtype=np.float32)
-    except (OSError, TypeError, ValueError, EOFError) as error:
-        msg = f"Expected an array of numbers (.npy) in {name}, but it cannot be read: {error}"
-        raise PackageError(msg) from error
+    return open_array(path)
 
 
 def _compare_with_unfused(
-    model: OpenedModel, runs: FormatRuns, expected: FloatArray, tolerance: Tolerance
+    model: OpenedModel, runs: FormatRuns, expected: np.ndarray[Any, Any], tolerance: Tolerance
 ) -> Difference:
     """Compare the first output.
 
@@ -195,4 +192,4 @@ def _compare_with_unfused(
             f"found {expected.shape}"
         )
         raise PackageError(msg)
-    return difference(found, expected, axes_of(model.description)[name], tolerance)
+    return difference(found, as_float(expected), axes_of(model.description)[name], tolerance)

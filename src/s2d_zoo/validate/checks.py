@@ -31,6 +31,7 @@ class Check(Enum):
     L02 = "It is recorded what the model was made from."
     S02 = "Nothing needs Python code from the package."
     S03 = "Nothing needs the network, neither to validate nor to run."
+    S04 = "The TorchScript file does not touch files."
     W03 = "Every program finds a weights format that it runs."
     W04 = "The ONNX file is of versions that every program's runtime reads, and as the description says."
     W05 = "The TorchScript file holds operations that older versions of torch know, and was saved from the CPU."

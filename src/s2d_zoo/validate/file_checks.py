@@ -1,12 +1,14 @@
 """F04, F05 and S03: names and places of files, test tensors, and what would be fetched from the network."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from bioimageio.spec.model.v0_5 import TensorDescr, TensorId, validate_tensors
 
 from s2d_zoo.data.package_contents import is_remote
+from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.checks import Check, Consumer
 from s2d_zoo.validate.findings import Finding, fails, limits, to_results
 from s2d_zoo.validate.opened_model import OpenedModel
@@ -21,7 +23,7 @@ Arrays: TypeAlias = dict[TensorId, tuple[TensorDescr, np.ndarray[Any, Any] | Non
 _FIJI_READS: Final = frozenset({"f4", "f8", "u1", "u2", "u4", "i1", "i2", "i4", "i8"})
 _QUPATH_READS: Final = frozenset({"f4", "f8", "u1", "u2", "i1", "i2", "i4"})
 #: test tensors are a few tiles; the values of larger ones are not looked at
-_MOST_VALUES: Final = 256 * 1024**2
+MOST_VALUES: Final = 256 * 1024**2
 #: GitHub users that bioimageio.spec knows without asking the network
 KNOWN_GITHUB_USERS: Final = frozenset(
     {
@@ -87,14 +89,12 @@ def check_test_tensors(model: OpenedModel) -> Iterator[CheckResult]:
         if path is None:  # F02 tells of files that are missing
             continue
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            kind = array.dtype.str[1:]
-        except Exception as error:  # noqa: BLE001 - numpy raises many kinds on a damaged file
-            message = f"{where}: expected an array of numbers (.npy) in {source}, which cannot be read: {error}"
-            findings.append(fails(message, *Consumer))
+            array = open_array(path)
+        except PackageError as error:
+            findings.append(fails(f"{where}: {error}", *Consumer))
             continue
         arrays[tensor.id] = (tensor, array)
-        findings += _layout(where, kind, array, len(tensor.axes))
+        findings += _layout(where, array.dtype.str[1:], array, len(tensor.axes))
     if not any(finding.status == "failed" for finding in findings):
         findings += _sizes(arrays)
     shown = ", ".join(f"{array.dtype} {array.shape}" for _, array in arrays.values() if array is not None)
@@ -102,6 +102,30 @@ def check_test_tensors(model: OpenedModel) -> Iterator[CheckResult]:
         yield CheckResult(check=Check.F05, status="skipped", message="the test tensors are not in the package")
         return
     yield from to_results(Check.F05, findings, good=shown)
+
+
+def open_array(path: Path) -> np.ndarray[Any, Any]:
+    """An array of real numbers that stays in its ``.npy`` file, so that it may claim any size.
+
+    Raises:
+        PackageError: if there is none in the file.
+    """
+    try:
+        # reads this one format, whereas `numpy.load` takes zips and pickles, too
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # numpy raises many kinds on a damaged file
+        msg = f"expected an array of numbers (.npy) in {path.name}, which cannot be read: {error}"
+        raise PackageError(msg) from error
+    if array.dtype.kind not in "fiub":
+        msg = f"expected an array of numbers (.npy) in {path.name}, found the type {array.dtype}"
+        raise PackageError(msg)
+    return array
+
+
+def as_float(array: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """An opened array, loaded; what float32 cannot hold becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype=np.float32)
 
 
 def _layout(where: str, kind: str, array: np.ndarray[Any, Any], ndim: int) -> Iterator[Finding]:
@@ -121,7 +145,7 @@ def _layout(where: str, kind: str, array: np.ndarray[Any, Any], ndim: int) -> It
 
 def _sizes(arrays: Arrays) -> Iterator[Finding]:
     """What bioimageio.spec says of shapes and types, which core and ilastik ask it when they open a package."""
-    if sum(array.size for _, array in arrays.values() if array is not None) > _MOST_VALUES:
+    if sum(array.size for _, array in arrays.values() if array is not None) > MOST_VALUES:
         yield limits("the test tensors are too large to be looked at here")
         return
     try:

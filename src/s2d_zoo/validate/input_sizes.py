@@ -8,9 +8,11 @@ from bioimageio.spec.model.v0_5 import InputTensorDescr, ModelDescr, Parameteriz
 from s2d_zoo.errors import PackageError
 from s2d_zoo.types import SPACE
 from s2d_zoo.validate.differences import axes_of
+from s2d_zoo.validate.file_checks import MOST_VALUES, as_float, open_array
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.sandbox import FloatArray
 from s2d_zoo.validate.tilers import AxisSizes
+from s2d_zoo.validate.written_description import local_file
 
 _LAYOUTS = (("batch", "channel", "y", "x"), ("batch", "channel", "z", "y", "x"))
 
@@ -19,7 +21,8 @@ def read_test_inputs(model: OpenedModel) -> dict[str, FloatArray]:
     """Every input that has a test tensor, float32, by tensor id.
 
     Raises:
-        PackageError: if one cannot be read, or a tensor that is not optional has none.
+        PackageError: if one cannot be read, has not the axes of its tensor, or is far too large; or if a tensor that
+            is not optional has none.
     """
     inputs = {}
     for tensor in model.description.inputs:
@@ -28,13 +31,28 @@ def read_test_inputs(model: OpenedModel) -> dict[str, FloatArray]:
                 continue
             msg = f"There is no test tensor for the input {tensor.id}, so the network cannot be tried."
             raise PackageError(msg)
-        path = model.contents.folder / str(tensor.test_tensor.source)
-        try:
-            inputs[str(tensor.id)] = np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
-        except (OSError, TypeError, ValueError, EOFError) as error:
-            msg = f"Expected an array of numbers (.npy) in {path.name}, but it cannot be read: {error}"
-            raise PackageError(msg) from error
+        inputs[str(tensor.id)] = _read_test_input(model, str(tensor.test_tensor.source), len(tensor.axes))
     return inputs
+
+
+def _read_test_input(model: OpenedModel, name: str, ndim: int) -> FloatArray:
+    """One test input, of so many axes.
+
+    Raises:
+        PackageError: as `read_test_inputs`.
+    """
+    path = local_file(model.contents, name)
+    if path is None:
+        msg = f"the test input {name} is not in the package"
+        raise PackageError(msg)
+    array = open_array(path)
+    if array.ndim != ndim or not 0 < array.size <= MOST_VALUES:
+        msg = (
+            f"expected a test input of {ndim} axes, not empty, of at most {MOST_VALUES} values in {name}; found "
+            f"the shape {array.shape}"
+        )
+        raise PackageError(msg)
+    return as_float(array)
 
 
 def read_sizes(description: ModelDescr) -> dict[str, AxisSizes]:

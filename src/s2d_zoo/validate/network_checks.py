@@ -11,7 +11,7 @@ from typing import Final
 
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.agreement import check_fused, compare_formats
-from s2d_zoo.validate.checks import Check
+from s2d_zoo.validate.checks import Check, Consumer
 from s2d_zoo.validate.consumers import users_of
 from s2d_zoo.validate.format_runs import FormatRuns, flaw_of
 from s2d_zoo.validate.input_sizes import (
@@ -22,13 +22,13 @@ from s2d_zoo.validate.input_sizes import (
     size_label,
 )
 from s2d_zoo.validate.opened_model import OpenedModel
-from s2d_zoo.validate.report import CheckResult
+from s2d_zoo.validate.report import CheckResult, Status
 from s2d_zoo.validate.reproducibility import check_repeatable, check_reproducible
 from s2d_zoo.validate.sandbox import RUNNABLE, FloatArray, Sandbox, TimedRun
-from s2d_zoo.validate.tiles import check_tiles
+from s2d_zoo.validate.tiles import check_tiles, skip_tiles
+from s2d_zoo.validate.written_description import is_old_format
 
-_TILES: Final = (Check.T01, Check.T02, Check.T03, Check.T04)
-_AFTER_W01: Final = (Check.W02, Check.W06, Check.A01, Check.R01, Check.R02, *_TILES)
+_AFTER_W01: Final = (Check.W02, Check.W06, Check.A01, Check.R01, Check.R02)
 
 
 def check_network(model: OpenedModel, sandbox: Sandbox, *, tensors: Path | None = None) -> Iterator[CheckResult]:
@@ -44,12 +44,13 @@ def check_network(model: OpenedModel, sandbox: Sandbox, *, tensors: Path | None 
     """
     running = []
     for name in sorted(model.formats, key=_core_order):
-        result, runs = _check_format(model, sandbox, name)
-        yield result
+        results, runs = _check_format(model, sandbox, name)
+        yield from results
         if runs is not None:
             running.append(runs)
     if not running:
         yield from skip_checks(_AFTER_W01, "no weights format passed W01")
+        yield from skip_tiles("no weights format passed W01")
         return
     by_size, running = _check_sizes(model, sandbox, running)
     yield compare_formats(model, running, tensors)
@@ -61,7 +62,7 @@ def check_network(model: OpenedModel, sandbox: Sandbox, *, tensors: Path | None 
     if reason is None:
         yield from _check_tiles(model, sandbox, running)
     else:
-        yield from skip_checks(_TILES, reason)
+        yield from skip_tiles(reason)
 
 
 def skip_checks(checks: Sequence[Check], reason: str) -> Iterator[CheckResult]:
@@ -75,27 +76,48 @@ def _core_order(name: str) -> tuple[int, str]:
     return (RUNNABLE.index(name) if name in RUNNABLE else len(RUNNABLE), name)
 
 
-def _check_format(model: OpenedModel, sandbox: Sandbox, name: str) -> tuple[CheckResult, FormatRuns | None]:
+def _check_format(model: OpenedModel, sandbox: Sandbox, name: str) -> tuple[tuple[CheckResult, ...], FormatRuns | None]:
     """W01 of one format, and the runs on the test input if it passed."""
     users = users_of(name, model.formats)
+
+    def result(status: Status, message: str, consumers: frozenset[Consumer] = users) -> CheckResult:
+        return CheckResult(check=Check.W01, status=status, message=message, part=name, consumers=consumers)
+
     reason = sandbox.reason_not_to_run(name)
     if reason is not None:
-        return CheckResult(check=Check.W01, status="skipped", message=reason, part=name, consumers=users), None
+        return (result("skipped", reason),), None
     try:
         problem = sandbox.test(name)
-        runs = None if problem is not None else _run_twice(model, sandbox, name)
-        if runs is not None:
+        if problem is None:
+            runs, types = _run_twice(model, sandbox, name)
             problem = flaw_of(runs.first)
     except PackageError as error:
         problem = str(error)
     if problem is not None:
-        return CheckResult(check=Check.W01, status="failed", message=problem, part=name, consumers=users), None
-    message = "reproduces the test output"
-    return CheckResult(check=Check.W01, status="passed", message=message, part=name, consumers=users), runs
+        return (result("failed", problem),), None
+    passed = "reproduces the test output"
+    wrong = _wrong_types(model, types)
+    if wrong is None or Consumer.deepimagej not in users:
+        return (result("passed", passed),), runs
+    fiji = frozenset({Consumer.deepimagej})
+    return (result("passed", passed, users - fiji), result("failed", wrong, fiji)), runs
 
 
-def _run_twice(model: OpenedModel, sandbox: Sandbox, name: str) -> FormatRuns:
-    """The test input, twice with the same loaded network.
+def _wrong_types(model: OpenedModel, found: Mapping[str, str]) -> str | None:
+    """What deepImageJ stumbles over, since it makes room for outputs of the types that are described."""
+    for tensor in model.description.outputs:
+        name = str(tensor.id)
+        converted = any(step.id != "ensure_dtype" for step in tensor.postprocessing)
+        if name in found and found[name] != tensor.dtype and not converted:
+            return (
+                f"the network gives {name} as {found[name]}, the description says {tensor.dtype}; convert it inside of "
+                "the network, or correct the description"
+            )
+    return None
+
+
+def _run_twice(model: OpenedModel, sandbox: Sandbox, name: str) -> tuple[FormatRuns, Mapping[str, str]]:
+    """The test input, twice with the same loaded network; and the types of the outputs.
 
     Raises:
         PackageError: if it does not run.
@@ -103,13 +125,14 @@ def _run_twice(model: OpenedModel, sandbox: Sandbox, name: str) -> FormatRuns:
     inputs = read_test_inputs(model)
     label = size_label(model.description, inputs)
     first, second = sandbox.timed_runs(name, [inputs, inputs], threads=os.cpu_count())
-    return FormatRuns(
+    runs = FormatRuns(
         weights_format=name,
         inputs={label: inputs},
         outputs={label: first.outputs},
         again=second.outputs,
         seconds={label: second.seconds},  # the first run also sets things up
     )
+    return runs, first.types
 
 
 def _check_sizes(
@@ -198,20 +221,11 @@ def _check_tiles(model: OpenedModel, sandbox: Sandbox, running: Sequence[FormatR
     ((input_id, test_input),) = fastest.inputs[fastest.test_size].items()
     output_id = str(model.description.outputs[0].id)
     if fastest.first[output_id].shape[2:] != test_input.shape[2:]:
-        yield from skip_checks(_TILES, "only for an output of the size of the input")
+        yield from skip_tiles("only for an output of the size of the input")
         return
 
     def run(values: FloatArray) -> FloatArray:
         return sandbox.run(fastest.weights_format, [{input_id: values}])[0][output_id]
 
-    waiting = list(_TILES)
-    try:
-        for result in check_tiles(read_sizes(model.description), test_input, run):
-            if result.check in waiting:
-                waiting.remove(result.check)
-            yield result
-    except PackageError as error:
-        message = f"a tile could not be run: {error}"
-        failed = waiting[0] if waiting else _TILES[-1]
-        yield CheckResult(check=failed, status="failed", message=message)
-        yield from skip_checks(waiting[1:], f"{failed.name} failed")
+    sizes, old = read_sizes(model.description), is_old_format(model.contents.rdf)
+    yield from check_tiles(sizes, test_input, run, qupath_reads_halo=old)

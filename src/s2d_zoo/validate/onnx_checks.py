@@ -14,7 +14,7 @@ from s2d_zoo.validate.checks import Check, Consumer
 from s2d_zoo.validate.findings import Finding, fails, limits, to_results
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.report import CheckResult
-from s2d_zoo.validate.written_description import local_file, source_of
+from s2d_zoo.validate.written_description import local_file, source_of, value_at
 
 _CORE, _FIJI = Consumer.core, Consumer.deepimagej
 
@@ -38,15 +38,14 @@ def check_onnx(model: OpenedModel) -> Iterator[CheckResult]:
         yield CheckResult(check=Check.W04, status="skipped", message=reason)
         return
     try:
-        network = onnx.load(path, load_external_data=False)
+        network = _read_network(path)
     except Exception as error:  # noqa: BLE001 - protobuf raises what it likes on other content
         message = f"expected an ONNX file, but {name} cannot be read: {error}"
-        users = (_CORE, _FIJI) if model.formats == ("onnx",) else (_FIJI,)
-        yield from to_results(Check.W04, [fails(message, *users)], good="")
+        yield from to_results(Check.W04, [fails(message, _CORE, _FIJI)], good="")
         return
     versions = {entry.domain or "ai.onnx": entry.version for entry in network.opset_import}
     findings = [*_versions(network.ir_version, versions), *_stated(model, versions), *_tensors(model, network)]
-    findings += _external(network.graph, path)
+    findings += _external(model, network, path)
     shown = ", ".join(f"{domain} {version}" for domain, version in sorted(versions.items()))
     yield from to_results(Check.W04, findings, good=f"opsets {shown}, IR version {network.ir_version}")
 
@@ -106,19 +105,72 @@ def _type_of(entry: Any) -> str:  # noqa: ANN401 - protobuf has no types
     return str(onnx.TensorProto.DataType.Name(entry.type.tensor_type.elem_type)).lower()
 
 
-def _external(graph: onnx.GraphProto, path: Path) -> Iterator[Finding]:
-    """Values beside the file: they must be in the package, and nowhere else."""
-    names = {
-        pair.value
-        for entry in graph.initializer
-        if entry.data_location == onnx.TensorProto.EXTERNAL
-        for pair in entry.external_data
-        if pair.key == "location"
-    }
-    for name in sorted(names):
-        if is_outside(name):
-            yield fails(
-                f"values are to be read from {name}, outside of the package; do not use this file", _CORE, _FIJI
-            )
+def _read_network(path: Path) -> onnx.ModelProto:
+    """The graph without values from other files, read as onnxruntime reads it, whatever the file is called."""
+    return onnx.load(path, format="protobuf", load_external_data=False)
+
+
+def reason_not_to_run_onnx(path: Path) -> str | None:
+    """Why an ONNX file must not be loaded here: it names files of the user. None if it may."""
+    if path.stat().st_size > _MAX_BYTES:
+        return f"expected an ONNX file of at most {_MAX_BYTES // 1024**2} MiB, {path.name} is larger"
+    try:
+        network = _read_network(path)
+    except Exception as error:  # noqa: BLE001 - as above
+        return f"expected an ONNX file, but {path.name} cannot be read: {error}"
+    for name in _locations(network):
+        if not (_stays_inside(name, path) and (path.parent / name).is_file()):
+            return f"{path.name} is to read values from {name[:80]}, which is not in the package"
+    return None
+
+
+def _external(model: OpenedModel, network: onnx.ModelProto, path: Path) -> Iterator[Finding]:
+    """Values beside the file: they must be in the package, nowhere else, and the description must say so."""
+    declared = local_file(model.contents, source_of(value_at(model.contents.rdf, "weights", "onnx", "external_data")))
+    for name in _locations(network):
+        message = f"values are to be read from {name[:80]}"
+        if not _stays_inside(name, path):
+            yield fails(f"{message}, outside of the package; do not use this file", *Consumer)
         elif not (path.parent / name).is_file():
-            yield fails(f"values are to be read from {name}, which is not beside the ONNX file", _CORE, _FIJI)
+            yield fails(f"{message}, which is not beside the ONNX file", _CORE, _FIJI)
+        elif (path.parent / name).resolve() != declared:
+            # bioimageio.core takes along only what is declared; Fiji finds it, but nothing tells if it is damaged
+            message += "; declare it as external_data of the ONNX weights"
+            yield fails(message, _CORE) if model.formats == ("onnx",) else limits(message, _CORE)
+            yield limits(message)
+
+
+def _locations(network: onnx.ModelProto) -> list[str]:
+    """The files that hold values of tensors, as they are named."""
+    return sorted(
+        {
+            pair.value
+            for tensor in _tensors_in(network)
+            if tensor.data_location == onnx.TensorProto.EXTERNAL
+            for pair in tensor.external_data
+            if pair.key == "location"
+        }
+    )
+
+
+def _tensors_in(message: Any) -> Iterator[onnx.TensorProto]:  # noqa: ANN401 - protobuf has no types
+    """Every tensor, wherever it is: initializers, attributes of nodes, sparse ones, subgraphs, functions."""
+    waiting = [message]
+    while waiting:
+        message = waiting.pop()
+        if isinstance(message, onnx.TensorProto):
+            yield message
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                waiting += [value] if hasattr(value, "ListFields") else list(value)
+
+
+def _stays_inside(name: str, path: Path) -> bool:
+    """Whether a file that holds values lies beside an ONNX file or below, links followed."""
+    try:
+        (path.parent / name).is_file()  # asks the file system whether this can be a name at all
+        found = (path.parent / name).resolve()
+    except (OSError, RuntimeError, ValueError):  # it cannot, or is a link to itself
+        return False
+    return not is_outside(name) and found.is_relative_to(path.parent.resolve())

@@ -4,6 +4,7 @@ Messages quote what stands in the package, and that may come from anybody: nothi
 sequence of the terminal, a table cell of Markdown, or a tag of HTML.
 """
 
+import itertools
 import json
 import math
 import shutil
@@ -49,10 +50,10 @@ def to_text(report: ValidationReport) -> str:
     lines = []
     for name, results in _grouped(report.results).items():
         lines += [name, *(f"  {_line(result)}" for result in results), ""]
-    for verdict in report.verdicts:
-        lines.append(f"{verdict.consumer.value}: {verdict.word}")
-        lines += [f"    {_one_line(reason)}" for reason in verdict.reasons]
-    lines += [""] if report.verdicts else []
+    for (word, reasons), verdicts in itertools.groupby(report.verdicts, key=lambda one: (one.word, one.reasons)):
+        lines.append(f"{', '.join(verdict.consumer.value for verdict in verdicts)}: {word}")
+        lines += [f"    {_one_line(reason)}" for reason in reasons]
+    lines += [""] if report.verdicts else ["No verdicts: only some checks were chosen.", ""]
     return "\n".join([*lines, f"{_one_line(report.package)}: {_sum(report)}"]) + "\n"
 
 

@@ -76,15 +76,18 @@ def judge(consumer: Consumer, results: Sequence[CheckResult]) -> Verdict:
     if not any(result.check is Check.W01 and result.status == "passed" for result in own):
         skipped = tuple(_reason(result) for result in own if result.check is Check.W01) or ("W01: was not run",)
         return Verdict(consumer=consumer, word="not tried", reasons=skipped)
-    limits = tuple(_reason(result) for result in own if result.status in {"limited", "failed"} or _is_gap(result))
+    limits = tuple(limit for result in own if (limit := _limit(result)) is not None)
     return Verdict(consumer=consumer, word="runs with limits" if limits else "runs", reasons=limits)
 
 
-def _is_gap(result: CheckResult) -> bool:
-    """Whether a program may do what was not looked at."""
-    return result.status == "skipped" and result.check in _GAPS
+def _limit(result: CheckResult) -> str | None:
+    """What a result means for a program that runs the package, or None."""
+    if result.status in {"limited", "failed"}:
+        return _reason(result)
+    if result.status == "skipped" and result.check in _GAPS:
+        return f"{result.check.name}: {_GAPS[result.check].format(part=result.part)}: {result.message}"
+    return None
 
 
 def _reason(result: CheckResult) -> str:
-    gap = f"{_GAPS[result.check]}: ".format(part=result.part or "it") if _is_gap(result) else ""
-    return f"{result.check.name}: {gap}{result.message}"
+    return f"{result.check.name}: {result.message}"

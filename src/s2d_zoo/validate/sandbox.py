@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -23,13 +23,21 @@ from bioimageio.spec import dump_description
 from s2d_zoo.data.network import own_architectures
 from s2d_zoo.data.package_contents import is_remote
 from s2d_zoo.errors import PackageError
+from s2d_zoo.validate.onnx_checks import reason_not_to_run_onnx
 from s2d_zoo.validate.opened_model import OpenedModel
+from s2d_zoo.validate.torchscript_checks import reason_not_to_run_torchscript
 from s2d_zoo.validate.worker_process import TIMED_OUT, WorkerProcess, end_of_log
+from s2d_zoo.validate.written_description import local_file, source_of
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 #: the formats that run here without executing Python code from the package, in bioimageio.core's order
 RUNNABLE: Final = ("pytorch_state_dict", "torchscript", "onnx")
+#: what looks for operations on other files
+_REASONS_AGAINST_GRAPHS: Final[Mapping[str, Callable[[Path], str | None]]] = {
+    "torchscript": reason_not_to_run_torchscript,
+    "onnx": reason_not_to_run_onnx,
+}
 
 #: what a run needs; all else (authors, links, …) could only make bioimageio.core look things up on the network
 _KEYS: Final = ("type", "format_version", "name", "inputs", "outputs")
@@ -63,6 +71,7 @@ class TimedRun:
     """What came out of one run."""
 
     outputs: dict[str, FloatArray]  #: by tensor id; whole outputs, axes as described
+    types: dict[str, str]  #: of the outputs as they left the network (``"int64"``), by tensor id
     seconds: float  #: of the run alone: preprocessing, network, postprocessing
 
 
@@ -77,7 +86,7 @@ class Sandbox:
         """Why a weights format must not be run, or None.
 
         A package is a file from anywhere: of its Python code only an architecture that equals one of ours is run,
-        and nothing is fetched.
+        nothing is fetched, and no graph is run that would read or write other files.
         """
         if weights_format not in RUNNABLE:
             return f"s2d-zoo runs {', '.join(RUNNABLE)} only"
@@ -90,7 +99,9 @@ class Sandbox:
             return f"{remote} is on the network, from where nothing is fetched; put the file into the package"
         if weights_format == "pytorch_state_dict":
             return self._reason_against_code(part["weights"][weights_format]["architecture"])
-        return None
+        path = local_file(self._model.contents, source_of(part["weights"][weights_format]))
+        # without its file it fails when it is run, and says so
+        return None if path is None else _REASONS_AGAINST_GRAPHS[weights_format](path)
 
     def _reason_against_code(self, architecture: Mapping[str, Any]) -> str | None:
         if "source" not in architecture:
@@ -204,7 +215,7 @@ def _read_run(folder: Path, number: int, run: Mapping[str, Any]) -> TimedRun:
         name: np.load(folder / f"output-{number}-{index}.npy", allow_pickle=False)
         for index, name in enumerate(run["outputs"])
     }
-    return TimedRun(outputs=outputs, seconds=run["seconds"])
+    return TimedRun(outputs=outputs, types=run["types"], seconds=run["seconds"])
 
 
 def _read_end(path: Path) -> str:

@@ -19,7 +19,7 @@ from s2d_zoo.validate.onnx_checks import check_onnx
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.processing_checks import check_processing
 from s2d_zoo.validate.report import CheckResult
-from s2d_zoo.validate.torchscript_checks import check_torchscript
+from s2d_zoo.validate.torchscript_checks import check_script_safety, check_torchscript
 from s2d_zoo.validate.weights_files import check_formats, check_python_code
 from s2d_zoo.validate.written_description import is_old_format, listed, tensor_files, value_at
 
@@ -39,6 +39,7 @@ _DESCRIPTION_CHECKS: Final = (
     check_lineage,
     check_python_code,
     check_network_use,
+    check_script_safety,
     check_formats,
     check_onnx,
     check_torchscript,

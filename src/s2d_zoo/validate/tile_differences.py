@@ -50,6 +50,7 @@ class WholeImage:
         self.image = _patchwork(test_input, *size)
         self._run = run
         self._seen: dict[tuple[int, int], _Part] = {}
+        self._problem: NothingToCompareError | None = None
 
     @property
     def scale(self) -> float:
@@ -96,8 +97,10 @@ class WholeImage:
         """The output on the whole image, cropped so that it has the phase of a tile that begins there.
 
         Raises:
-            NothingToCompareError: if the network cannot be run on it, see `run`.
+            NothingToCompareError: if the network cannot be run on it, see `run`; then not tried again.
         """
+        if self._problem is not None:
+            raise self._problem
         phase = (top % self.axes[0].step, left % self.axes[1].step)
         if phase not in self._seen:
             rows, columns = (
@@ -109,7 +112,8 @@ class WholeImage:
                 output = self.run(values)
             except PackageError as error:
                 msg = f"a whole image of {len(rows)} x {len(columns)} px, to compare with: {error}"
-                raise NothingToCompareError(msg) from error
+                self._problem = NothingToCompareError(msg)
+                raise self._problem from error
             self._seen[phase] = _Part(values=output, rows=rows, columns=columns)
         return self._seen[phase]
 
@@ -149,7 +153,7 @@ def measure(whole: WholeImage, tiling: Tiling, pairs: Iterable[tuple[Tile, Tile]
     for y, x in pairs:
         values = whole.run_tile(tiling, y, x)
         output = _Part(values=values, rows=range(y.start, y.start + y.size), columns=range(x.start, x.start + x.size))
-        seen, corner = whole.seen_from(y.start, x.start), whole.seen_from(0, 0)
+        corner, seen = whole.seen_from(0, 0), whole.seen_from(y.start, x.start)
         halos = (whole.axes[0].halo, whole.axes[1].halo)
         rows = _common(trusted(y, halos[0]), *(_shrunk(part.rows, halos[0]) for part in (seen, corner)))
         band = _common(x.kept, *(_shrunk(part.columns, halos[1]) for part in (seen, corner)))

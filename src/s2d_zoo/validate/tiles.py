@@ -1,6 +1,8 @@
 """T01 to T04: whether tiles give the values of the whole image, cut as the programs cut them.
 
 With a smallest size of 256 px, a step of 8 and a halo of 96 the network is run 11 times, on 2 million px together.
+
+A program that feeds tiles which do not run gives nothing, so that this hinders; values that differ are a limit.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,8 +12,25 @@ from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.checks import ALL_CONSUMERS, Check, Consumer
 from s2d_zoo.validate.report import CheckResult, Status
 from s2d_zoo.validate.sandbox import FloatArray
-from s2d_zoo.validate.tile_differences import VISIBLE, Differences, Run, WholeImage, measure, trusted
-from s2d_zoo.validate.tilers import TARGET, AxisSizes, Tile, Tiling, deepimagej_tiling, ilastik_tiling, qupath_tiling
+from s2d_zoo.validate.tile_differences import (
+    VISIBLE,
+    Differences,
+    NothingToCompareError,
+    Run,
+    WholeImage,
+    measure,
+    trusted,
+)
+from s2d_zoo.validate.tilers import (
+    TARGET,
+    AxisSizes,
+    Tile,
+    Tiling,
+    deepimagej_tiling,
+    ilastik_tiling,
+    qupath_tiling,
+    qupath_tiling_with_halo,
+)
 
 #: largest difference that is none: the same sums in other blocks; of the largest value if that is above 1
 TILE_TOLERANCE: Final = 1e-5
@@ -20,12 +39,11 @@ _LEAST_SPREAD: Final = 1e-3
 
 _Sizes: TypeAlias = Mapping[str, AxisSizes]
 _Tiler: TypeAlias = Callable[[int, int, _Sizes], Tiling]
-_TILERS: Final[Mapping[Check, tuple[Consumer, _Tiler]]] = {
-    Check.T02: (Consumer.ilastik, ilastik_tiling),
-    Check.T03: (Consumer.deepimagej, deepimagej_tiling),
-    Check.T04: (Consumer.qupath, qupath_tiling),
+_PROGRAMS: Final[Mapping[Check, Consumer]] = {
+    Check.T02: Consumer.ilastik,
+    Check.T03: Consumer.deepimagej,
+    Check.T04: Consumer.qupath,
 }
-_ALL: Final = (Check.T01, *_TILERS)
 #: which tiles do not begin at multiples of the step
 _OFF: Final = {
     Check.T02: "tiles at the image's border begin anywhere",
@@ -38,16 +56,19 @@ _ADVICE: Final = (
 )
 
 
-def check_tiles(sizes: _Sizes, test_input: FloatArray, run: Run) -> Iterator[CheckResult]:
+def check_tiles(
+    sizes: _Sizes, test_input: FloatArray, run: Run, *, qupath_reads_halo: bool = False
+) -> Iterator[CheckResult]:
     """T01 to T04, in this order: the network is run on tiles, and on the whole image.
 
     Args:
         sizes: of ``y`` and ``x``.
         test_input: ``(batch, channel, y, x)``, of any height and width.
         run: the network; takes the sizes that are allowed.
+        qupath_reads_halo: whether the package is of format 0.4.
     """
     if set(sizes) != {"y", "x"}:
-        yield from _skip(_ALL, "only for the axes batch channel y x")
+        yield from skip_tiles("only for the axes batch channel y x")
         return
     for name, axis in sizes.items():
         if axis.min_size <= 2 * axis.halo:
@@ -55,24 +76,37 @@ def check_tiles(sizes: _Sizes, test_input: FloatArray, run: Run) -> Iterator[Che
                 f"nothing is left of the smallest tile along {name}, {axis.min_size} px, without its halo of "
                 f"{axis.halo} px on either side; state a smaller halo or a larger smallest size"
             )
-            yield _result(Check.T01, "failed", message)
-            yield from _skip(_TILERS, "T01 failed")
+            # what that means for a program is for A04 to say
+            yield _result(Check.T01, "failed", message, hinders=False)
+            yield from _skip(_PROGRAMS, "T01 failed")
             return
+    tilers: dict[Check, _Tiler] = {
+        Check.T02: ilastik_tiling,
+        Check.T03: deepimagej_tiling,
+        Check.T04: qupath_tiling_with_halo if qupath_reads_halo else qupath_tiling,
+    }
     height = _height(sizes["y"])
-    widths = {check: _width(tiler, height, sizes) for check, (_, tiler) in _TILERS.items()}
+    widths = {check: _width(tiler, height, sizes) for check, tiler in tilers.items()}
+    whole = WholeImage((height, max(widths.values())), test_input, sizes, run)
     try:
-        whole = WholeImage((height, max(widths.values())), test_input, sizes, run)
-    except PackageError as error:
-        yield _result(Check.T01, "failed", f"an image of {height} x {max(widths.values())} px: {error}")
-        yield from _skip(_TILERS, "T01 failed")
-        return
-    if whole.spread < _LEAST_SPREAD * whole.scale:
-        reason = f"the output varies by {whole.spread:.1e} only, so that tiles could not be told from the whole image"
-        yield from _skip(_ALL, reason)
-        return
-    yield _check_smallest(whole, sizes)
-    for check, width in widths.items():
-        yield _check_program(check, whole, width, sizes)
+        spread = whole.spread
+    except NothingToCompareError as error:
+        # no program feeds such an image, but each feeds its tiles
+        yield _result(Check.T01, "failed", f"cannot be run: {error}", hinders=False)
+    else:
+        if spread < _LEAST_SPREAD * whole.scale:
+            yield from skip_tiles(
+                f"the output varies by {spread:.1e} only, so that tiles could not be told from the whole image"
+            )
+            return
+        yield _check_smallest(whole, sizes)
+    for check, tiler in tilers.items():
+        yield _check_program(check, tiler, whole, widths[check], sizes)
+
+
+def skip_tiles(reason: str) -> Iterator[CheckResult]:
+    """T01 to T04, skipped."""
+    return _skip((Check.T01, *_PROGRAMS), reason)
 
 
 def _check_smallest(whole: WholeImage, sizes: _Sizes) -> CheckResult:
@@ -84,8 +118,10 @@ def _check_smallest(whole: WholeImage, sizes: _Sizes) -> CheckResult:
     tiling = Tiling(y=tuple(y), x=tuple(x), mirror="reflect")
     try:
         found = measure(whole, tiling, zip(y, reversed(x), strict=True))
+    except NothingToCompareError as error:
+        return _result(Check.T01, "skipped", str(error))
     except PackageError as error:
-        return _result(Check.T01, "failed", f"a tile of {y[0].size} x {x[0].size} px: {error}")
+        return _result(Check.T01, "failed", f"cannot be run: {error}")
     return _judge(Check.T01, found, whole, f"tiles of {y[0].size} x {x[0].size} px", [])
 
 
@@ -100,17 +136,19 @@ def _origins(axis: AxisSizes, length: int) -> tuple[int, int, int]:
     return 0, last // 2 * axis.step, last * axis.step
 
 
-def _check_program(check: Check, whole: WholeImage, width: int, sizes: _Sizes) -> CheckResult:
+def _check_program(check: Check, tiler: _Tiler, whole: WholeImage, width: int, sizes: _Sizes) -> CheckResult:
     """T02 to T04: the first and the last tile of a row of the program's tiles."""
-    consumer, tiler = _TILERS[check]
+    consumer = _PROGRAMS[check]
     try:
         tiling = tiler(whole.image.shape[2], width, sizes)
         y, _ = _ends(tiling.y, sizes["y"])
         found = measure(whole, tiling, [(y, x) for x in dict.fromkeys(_ends(tiling.x, sizes["x"]))])
+    except NothingToCompareError as error:
+        return _result(check, "limited", f"{consumer.value}'s tiles run, but were not compared: {error}")
     except PackageError as error:
-        return _result(check, "failed", f"{consumer.value}: {error}")
+        return _result(check, "failed", f"{consumer.value} gets no output: {error}")
     limits = []
-    if found.seam > VISIBLE * whole.scale and check is Check.T04:
+    if found.seam > VISIBLE * whole.scale and tiler is qupath_tiling:
         limits.append(
             "the halo of the package is not read and tiles do not overlap, so values differ by up to "
             f"{found.seam:.2g} from those of the whole image, up to {found.seam_width} px from the seams, which are "
@@ -137,11 +175,12 @@ def _judge(check: Check, found: Differences, whole: WholeImage, what: str, limit
         **{name: value for name, value in found.figures.items() if check is Check.T04 or not name.startswith("seam")},
         "spread": whole.spread,
     }
-    if not found.inside <= tolerance:  # so that NaN fails
-        return _result(check, "failed", f"{message}; {_ADVICE}", figures)
+    if found.inside > tolerance:
+        return _result(check, "failed", f"{message}; {_ADVICE}", hinders=False, figures=figures)
     if limits:
-        return _result(check, "limited", "; ".join([*limits, "measured on a patchwork of the test input"]), figures)
-    return _result(check, "passed", message, figures)
+        message = "; ".join([*limits, "measured on a patchwork of the test input"])
+        return _result(check, "limited", message, figures=figures)
+    return _result(check, "passed", message, figures=figures)
 
 
 def _height(y: AxisSizes) -> int:
@@ -178,6 +217,10 @@ def _skip(checks: Iterable[Check], reason: str) -> Iterator[CheckResult]:
         yield _result(check, "skipped", reason)
 
 
-def _result(check: Check, status: Status, message: str, figures: Mapping[str, Any] | None = None) -> CheckResult:
-    consumers = frozenset({_TILERS[check][0]}) if check in _TILERS else ALL_CONSUMERS
-    return CheckResult(check=check, status=status, message=message, consumers=consumers, figures=figures or {})
+def _result(
+    check: Check, status: Status, message: str, *, hinders: bool = True, figures: Mapping[str, Any] | None = None
+) -> CheckResult:
+    consumers = frozenset({_PROGRAMS[check]}) if check in _PROGRAMS else ALL_CONSUMERS
+    return CheckResult(
+        check=check, status=status, message=message, consumers=consumers, hinders=hinders, figures=figures or {}
+    )

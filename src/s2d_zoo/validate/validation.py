@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -9,9 +11,9 @@ from tqdm import tqdm
 
 from s2d_zoo.data.package_contents import PackageContents, open_package
 from s2d_zoo.errors import PackageError, UnsafePackageError
-from s2d_zoo.validate.checks import Check, Consumer, select_checks
+from s2d_zoo.validate.checks import ALL_CONSUMERS, Check, Consumer, select_checks
 from s2d_zoo.validate.network_checks import check_network
-from s2d_zoo.validate.report import CheckResult, ValidationReport, judge
+from s2d_zoo.validate.report import CheckResult, ValidationReport, Verdict, judge
 from s2d_zoo.validate.sandbox import Limits, Sandbox
 from s2d_zoo.validate.static_checks import check_basis, check_description, open_model
 
@@ -19,6 +21,8 @@ from s2d_zoo.validate.static_checks import check_basis, check_description, open_
 _NETWORK: Final = frozenset(
     {Check.W01, Check.W02, Check.W06, Check.A01, Check.R01, Check.R02, Check.T01, Check.T02, Check.T03, Check.T04}
 )
+#: programs that do not read a description with bioimageio.spec
+_WITH_READERS: Final = frozenset({Consumer.deepimagej, Consumer.qupath})
 
 
 def validate_package(
@@ -56,15 +60,22 @@ def validate_package(
     """
     chosen = select_checks(select, ignore)
     wanted = frozenset(consumers)
-    results = []
+    results: list[CheckResult] = []
     with tqdm(disable=not progress, bar_format="{desc} [{elapsed}]", leave=False) as bar:
         bar.set_description_str("opening the package")
         for result in _run(path, chosen, limits or Limits(), tensors):
             bar.set_description_str(f"checking, after {result.check.name} {result.part}".rstrip())
             if result.check in chosen and (not result.consumers or result.consumers & wanted):
                 results.append(result)
-    verdicts = tuple(judge(one, results) for one in Consumer if one in wanted) if chosen == frozenset(Check) else ()
+    verdicts = verdicts_for(results, consumers) if chosen == frozenset(Check) else ()
     return ValidationReport(package=str(path), results=tuple(results), verdicts=verdicts)
+
+
+def verdicts_for(
+    results: Sequence[CheckResult], consumers: Sequence[Consumer] = tuple(Consumer)
+) -> tuple[Verdict, ...]:
+    """A verdict for each program, in their usual order, on the results of all checks; also on merged ones."""
+    return tuple(judge(one, results) for one in Consumer if one in consumers)
 
 
 def _run(path: Path, chosen: frozenset[Check], limits: Limits, tensors: Path | None) -> Iterator[CheckResult]:
@@ -90,7 +101,7 @@ def _check_contents(
     basis = (
         CheckResult(check=Check.S01, status="passed", message=found),
         CheckResult(check=Check.F00, status="passed", message=f"the description is {contents.rdf_name}"),
-        *check_basis(contents),
+        *chain.from_iterable(map(_leave_readers_out, check_basis(contents))),
     )
     yield from basis
     model = open_model(contents)
@@ -102,6 +113,16 @@ def _check_contents(
         yield from _skip(_NETWORK, "F02 failed")
     elif chosen & _NETWORK:
         yield from check_network(model, Sandbox(model, limits), tensors=tensors)
+
+
+def _leave_readers_out(result: CheckResult) -> Iterator[CheckResult]:
+    """Of a description that bioimageio.spec refuses, Fiji and QuPath may think otherwise."""
+    if result.check is not Check.F01 or result.status != "failed":
+        yield result
+        return
+    yield replace(result, consumers=ALL_CONSUMERS - _WITH_READERS)
+    message = "Fiji and QuPath have readers of their own, which were not tried on what bioimageio.spec refuses"
+    yield CheckResult(check=Check.F01, status="skipped", message=message, consumers=_WITH_READERS)
 
 
 def _skip_all_but(checks: Collection[Check], reason: str) -> Iterator[CheckResult]:

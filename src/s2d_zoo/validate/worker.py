@@ -190,7 +190,10 @@ def _cpu(weights_format: str) -> list[str]:
 def _run(
     folder: Path, number: int, tensor_ids: Sequence[str], pipeline: PredictionPipeline, description: ModelDescr
 ) -> Result:
-    """Run once, and write the outputs, float32; the whole image at once, nothing padded or cropped."""
+    """Run once, and write the outputs, float32; the whole image at once, nothing padded or cropped.
+
+    Their types are told as they leave the network: core converts them afterwards to what is described.
+    """
     axes = {str(tensor.id): tuple(AxisId(axis.id) for axis in tensor.axes) for tensor in description.inputs}
     members: dict[TensorId, Tensor] = {}
     for index, name in enumerate(tensor_ids):
@@ -198,12 +201,16 @@ def _run(
         members[TensorId(name)] = Tensor(values, dims=axes[name])
     sample = Sample(members=members, stat={}, id="sample")
     begin = time.perf_counter()
-    outcome = pipeline.predict_sample_without_blocking(sample, skip_input_padding=True, skip_output_cropping=True)
+    outcome = pipeline.predict_sample_without_blocking(
+        sample, skip_postprocessing=True, skip_input_padding=True, skip_output_cropping=True
+    )
+    types = {str(name): str(tensor.dtype) for name, tensor in outcome.members.items()}
+    pipeline.apply_postprocessing(outcome)
     seconds = time.perf_counter() - begin
     for index, tensor in enumerate(outcome.members.values()):
         values = np.asarray(tensor.data.to_numpy(), dtype=np.float32)
         np.save(folder / f"output-{number}-{index}.npy", values, allow_pickle=False)
-    return {"outputs": [str(name) for name in outcome.members], "seconds": seconds}
+    return {"outputs": [str(name) for name in outcome.members], "types": types, "seconds": seconds}
 
 
 if __name__ == "__main__":
