@@ -46,8 +46,13 @@ BORDER = 40
 RUNS = 5
 #: runs weights on noise, and writes how far memory grew, in kB
 MEMORY = """
-import resource, sys
+import sys
 import numpy as np
+
+def kilobytes(name):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
 image = np.random.default_rng(0).integers(0, 255, (1, {channels}, {size}, {size})).astype(np.float32)
 if sys.argv[1].endswith(".onnx"):
     import onnxruntime
@@ -57,9 +62,9 @@ else:
     import torch
     script = torch.jit.load(sys.argv[1])
     run = lambda: script(torch.from_numpy(image))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = kilobytes("VmRSS")
 run()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(kilobytes("VmHWM") - before)
 """
 LIMITS = (FusionSettings(), FusionSettings(trees=50), FusionSettings(trees=20), FusionSettings(max_depth=6))
 
