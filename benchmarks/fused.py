@@ -26,6 +26,7 @@ import torch
 import xarray as xr
 
 from s2d_zoo._version import __version__
+from s2d_zoo.architectures.pixel_forest import FilterBank
 from s2d_zoo.data.datasets import load_dataset
 from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.scores import score_masks
@@ -34,6 +35,7 @@ from s2d_zoo.enhancer.pretrained import load_enhancer
 from s2d_zoo.export import weights
 from s2d_zoo.pipeline.fusion import Fused, FusionSettings, fuse
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
+from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.persistence import load_classifier
 from s2d_zoo.zoo.collection import find_model
 
@@ -148,6 +150,24 @@ def score(fused: Fused, data_dir: Path | None) -> float:
     return score_masks(masks, [entry.labels.values > 0 for entry in tests]).iou
 
 
+def compare_filters(image: xr.DataArray) -> dict[str, dict[str, float]]:
+    """Largest error of each feature against float64, relative to its largest value: of our filters, of bioimage-cpp."""
+    selection = FeatureSelection()
+    values = torch.from_numpy(np.ascontiguousarray(image.values[np.newaxis, :, :SIZE, :SIZE], dtype=np.float32))
+    bank = FilterBank(selection.scales, channels=image.sizes["channel"])
+    with torch.inference_mode():
+        ours = bank(values)[0].numpy()
+        exact = bank.double()(values.double())[0].numpy()
+    theirs = selection.compute(image.isel(y=slice(0, SIZE), x=slice(0, SIZE)))
+    largest = np.abs(exact).max(axis=(1, 2))
+    pairs = {"ours": (ours, exact), "bioimage-cpp": (theirs.values, exact), "difference": (ours, theirs.values)}
+    errors = {name: np.abs(one - two).max(axis=(1, 2)) / largest for name, (one, two) in pairs.items()}
+    return {
+        feature: {name: float(error[index]) for name, error in errors.items()}
+        for index, feature in enumerate(theirs.feature.values.tolist())
+    }
+
+
 def compare_at_border(fused: Fused, image: xr.DataArray) -> dict[str, float]:
     """Largest difference between what `adapt` calls fused and enhanced, near the border of an image and inside."""
     contract = fused.original.contract
@@ -178,6 +198,21 @@ def to_markdown(figures: dict[str, Any]) -> str:
     for name, entry in figures["accuracy"].items():
         lost = "–" if entry["changed"] is None else f"{100 * entry['changed']:.2f} %"
         lines.append(f"| {name} | {entry['iou']:.4f} | {entry['iou'] - figures['unfused_iou']:+.4f} | {lost} |")
+    lines += [
+        "",
+        "Filters: largest error against a float64 computation, relative to the largest value of the feature, on the first",
+        f"{SIZE} x {SIZE} px of an image. All features whose difference from bioimage-cpp is above 1e-4, else the worst one.",
+        "",
+        "| image | feature | ours | bioimage-cpp | ours from bioimage-cpp |",
+        "|---|---|---|---|---|",
+    ]
+    for name, features in figures["filters"].items():
+        ordered = sorted(features.items(), key=lambda item: -item[1]["difference"])
+        shown = [item for item in ordered if item[1]["difference"] > 1e-4] or ordered[:1]
+        lines += [
+            f"| {name} | {feature} | {one['ours']:.1e} | {one['bioimage-cpp']:.1e} | {one['difference']:.1e} |"
+            for feature, one in shown
+        ]
     border = figures["border"]
     lines += [
         "",
@@ -235,6 +270,7 @@ def main() -> None:
     figures = {
         "unfused_iou": report["scores"]["test"]["enhanced"]["iou"],
         "fused_iou_of_adapt": report["scores"]["test"]["fused"]["iou"],
+        "filters": {TARGET: compare_filters(training), "mito_vnc": compare_filters(picture)},
         "border": compare_at_border(fuse(classifier, enhancer, FusionSettings()), training),
         "accuracy": accuracy,
         "cost": cost,
