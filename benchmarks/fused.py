@@ -200,8 +200,9 @@ def to_markdown(figures: dict[str, Any]) -> str:
         lines.append(f"| {name} | {entry['iou']:.4f} | {entry['iou'] - figures['unfused_iou']:+.4f} | {lost} |")
     lines += [
         "",
-        "Filters: largest error against a float64 computation, relative to the largest value of the feature, on the first",
-        f"{SIZE} x {SIZE} px of an image. All features whose difference from bioimage-cpp is above 1e-4, else the worst one.",
+        "Filters: largest error against a float64 computation, relative to the largest value of the feature, on",
+        f"the first {SIZE} x {SIZE} px of an image. All features whose difference from bioimage-cpp is above 1e-4,",
+        "else the worst one.",
         "",
         "| image | feature | ours | bioimage-cpp | ours from bioimage-cpp |",
         "|---|---|---|---|---|",

@@ -109,7 +109,7 @@ def package(tmp_path_factory, enhancer, example, facts):
 
 @pytest.fixture(scope="session")
 def tolerances():
-    return Tolerances(formats=Tolerance(absolute=2e-4, mismatched_per_million=100))
+    return Tolerances(formats=Tolerance(absolute=2e-4, mismatched_per_million=100, largest_measured=3e-5))
 
 
 @dataclass(frozen=True)

@@ -158,12 +158,14 @@ def test_the_tolerance_that_was_measured_is_stated(rdf, model, segmentor, build)
 
 # ---- fused models
 
+UNFUSED = Tolerance(absolute=5e-4, mismatched_per_million=200, largest_measured=0.2)
+
 
 @pytest.fixture
 def fused_rdf(fused_parts, fused, folder, tolerances):
     (folder / "pixel_forest.py").touch()
     (folder / "unfused_output.npy").write_bytes(b"what the parts give")
-    tolerances = dataclasses.replace(tolerances, unfused=Tolerance(absolute=5e-4, mismatched_per_million=200))
+    tolerances = dataclasses.replace(tolerances, unfused=UNFUSED)
     geometry = TileGeometry.from_model(fused_parts.model)
     return build_rdf(fused_parts.model, fused, geometry, folder, tolerances=tolerances)
 
@@ -188,7 +190,7 @@ def test_a_fused_model_says_what_is_in_it(fused_rdf, fused_parts):
     assert RFContract.model_validate(own["forest"]) == fused_parts.classifier.contract
     assert own["enhancer"] == "tiny-enhancer"
     assert own["trees"] == 5
-    assert own["tolerance"] == {"absolute": 5e-4, "mismatched_per_million": 200}
+    assert own["tolerance"] == {"absolute": 5e-4, "mismatched_per_million": 200, "largest_measured": 0.2}
 
 
 def test_what_the_parts_gave_is_attached_with_its_hash(fused_rdf):

@@ -13,8 +13,8 @@ from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.pipeline import validated
 from s2d_zoo.pipeline.validated import write_validated
 from s2d_zoo.validate.checks import Check, Consumer
-from s2d_zoo.validate.report import CheckResult, ValidationReport, Verdict
-from s2d_zoo.validate.validation import validate_package
+from s2d_zoo.validate.report import CheckResult, ValidationReport
+from s2d_zoo.validate.validation import validate_package, verdicts_for
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def write(tmp_path):
     return run
 
 
-def result(check, message, status="passed", part=""):
-    return CheckResult(check=check, status=status, message=message, part=part)
+def result(check, message, status="passed", **details):
+    return CheckResult(check=check, status=status, message=message, **details)
 
 
 @pytest.fixture
@@ -55,8 +55,9 @@ def pretended(monkeypatch):
         word = "draft" if draft else "final"
         results = [result(Check.F01, word), result(Check.C02, f"{word} 1"), result(Check.C02, f"{word} 2")]
         if draft:
-            results[1:1] = [result(Check.W01, "runs", part="onnx"), result(Check.T04, "seams", "failed")]
-        verdicts = (Verdict(consumer=Consumer.qupath, word="refused", reasons=("T04: seams",)),) if draft else ()
+            seams = result(Check.T04, "seams", "failed", consumers=frozenset({Consumer.qupath}))
+            results[1:1] = [result(Check.W01, "runs", part="onnx"), seams]
+        verdicts = verdicts_for(results) if draft else ()
         return ValidationReport(package=str(path), results=tuple(results), verdicts=verdicts)
 
     monkeypatch.setattr(validated, "validate_package", pretend)
@@ -83,7 +84,19 @@ def test_the_report_is_on_the_package_as_it_lies_there(write, pretended, tmp_pat
         ("C02", "final 1"),
         ("C02", "final 2"),
     ]
-    assert [one.word for one in report.verdicts] == ["refused"]
+    assert [one.word for one in report.verdicts] == ["runs", "runs", "runs", "refused"]
+
+
+def test_what_is_only_wrong_in_the_package_itself_is_in_the_verdicts(write, monkeypatch, tmp_path):
+    found = {"passed": [result(Check.W01, "runs", part="onnx"), result(Check.F01, "valid")], "failed": []}
+    found["failed"].append(result(Check.F01, "<wrong>", "failed"))
+
+    def pretend(path, **_):
+        results = found["failed" if path == tmp_path / "mine.zip" else "passed"]
+        return ValidationReport(package=str(path), results=tuple(results), verdicts=verdicts_for(results))
+
+    monkeypatch.setattr(validated, "validate_package", pretend)
+    assert {(one.word, one.reasons) for one in write().verdicts} == {("refused", ("F01: <wrong>",))}
 
 
 @pytest.mark.usefixtures("pretended")

@@ -95,11 +95,16 @@ def test_a_worker_that_is_gone_already_gives_its_exit_code(acting, process, tmp_
 
 def test_after_an_interrupt_no_answer_is_taken_for_that_of_the_next_request(acting, process, tmp_path):
     acting(READY + "time.sleep(100)")
+    # a shell that runs the tests in the background lets them ignore interrupts
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupt = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
     interrupt.start()
-    with pytest.raises(KeyboardInterrupt):
-        process.ask(tmp_path, 30)
-    interrupt.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            process.ask(tmp_path, 30)
+        interrupt.join()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert not process._workers
 
 

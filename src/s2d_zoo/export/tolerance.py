@@ -33,7 +33,7 @@ class Tolerance:
 
     absolute: float
     mismatched_per_million: int
-    largest_measured: float = 0.0  #: largest difference that was found
+    largest_measured: float  #: largest difference that was found
 
     def __str__(self) -> str:
         return (

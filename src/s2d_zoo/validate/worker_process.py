@@ -66,7 +66,8 @@ class WorkerProcess:
     def _stop(self) -> None:
         worker = self._workers.pop(os.getpid(), None)
         if worker is not None:
-            with worker:  # closes the pipes, and waits
+            # closes the pipes, though what was not sent any more can be lost then, and waits
+            with contextlib.suppress(BrokenPipeError), worker:
                 _kill(worker)
 
     def _running(self) -> "subprocess.Popen[str]":
