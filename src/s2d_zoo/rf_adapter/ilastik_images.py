@@ -1,0 +1,137 @@
+"""The images of an ilastik project, together with what is painted on them."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Final
+
+import numpy as np
+import xarray as xr
+
+from s2d_zoo.data.axes import as_image, label_axes, space_shape
+from s2d_zoo.data.images import check_finite, read_array
+from s2d_zoo.errors import AxesError, ConfigError, ProjectFileError
+from s2d_zoo.rf_adapter.ilastik_labels import paint
+from s2d_zoo.rf_adapter.ilastik_project import IlastikProject, RawReference
+from s2d_zoo.rf_adapter.project_file import open_project
+from s2d_zoo.rf_adapter.project_file import read_array as read_dataset
+
+#: an image in the project itself; larger ones are refused before they are read
+_MOST_BYTES: Final = 2**35
+#: ilastik joins the file and the dataset within it like folders
+_HDF5_INSIDE: Final = re.compile(r"^(.+?\.(?:h5|hdf5|hdf|ilp))/(.+)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One image of a project, or one of its time points."""
+
+    name: str
+    lane: int
+    time: int | None  #: None where there is no time, or just one point
+    image: xr.DataArray  #: channel (z) y x
+    scribbles: tuple[xr.DataArray, ...]  #: (z) y x, uint8, of each stage
+
+    @property
+    def painted(self) -> bool:
+        """Whether anything is painted on it, in any stage."""
+        return any(bool((one > 0).any()) for one in self.scribbles)
+
+
+def read_frames(project: IlastikProject, images: Sequence[Path] = (), *, axes: str | None = None) -> Iterator[Frame]:
+    """Read the images of a project, one after another.
+
+    Args:
+        project: as read.
+        images: where its images are now, one for each lane; where the project says when empty.
+        axes: of these images, where neither they nor the project tell.
+
+    Raises:
+        ConfigError: if not as many images are given as there are lanes.
+        ProjectFileError: if an image is not where the project says, or labels lie outside of it.
+        AxesError: if an image has other axes or sizes than the one in the project.
+        ImageFileError: if an image cannot be read.
+    """
+    if images and len(images) != len(project.raw):
+        wanted = ", ".join(one.location for one in project.raw)
+        msg = f"{project.path} has {len(project.raw)} images ({wanted}), but {len(images)} were given with --image."
+        raise ConfigError(msg)
+    for lane, raw in enumerate(project.raw):
+        array = _read_raw(project, raw, images[lane] if images else None, axes)
+        yield from _cut(project, lane, raw, array)
+
+
+def _cut(project: IlastikProject, lane: int, raw: RawReference, array: xr.DataArray) -> Iterator[Frame]:
+    """One frame for each time point."""
+    times = array.sizes.get("time", 1)
+    for time in range(times):
+        image = as_image(
+            array.isel(time=time, drop=True) if "time" in array.dims else array, what=f"image {raw.nickname}"
+        )
+        check_finite(image, f"image {raw.nickname}")
+        labels = [stage.labels[lane] if lane < len(stage.labels) else () for stage in project.stages]
+        channels = project.stages[0].channels
+        yield Frame(
+            name=raw.nickname if times == 1 else f"{raw.nickname}-t{time}",
+            lane=lane,
+            time=None if times == 1 else time,
+            image=image if channels is None else image.isel(channel=list(channels)),
+            scribbles=tuple(paint(blocks, space_shape(image), time=time) for blocks in labels),
+        )
+
+
+def _read_raw(project: IlastikProject, raw: RawReference, given: Path | None, axes: str | None) -> xr.DataArray:
+    """As stored, with its axes."""
+    if given is None and raw.embedded:
+        with open_project(project.path) as file:
+            values = read_dataset(file, raw.location.strip("/"), most_bytes=_MOST_BYTES)
+        return _checked(label_axes(values, raw.axes), raw, project)
+    path = given if given is not None else _find(project, raw)
+    try:
+        array = read_array(path, axes=axes)
+    except AxesError:
+        if axes is not None or not raw.axes:
+            raise
+        array = read_array(path, axes=raw.axes)
+    return _checked(_with_axes_of(raw, array) if axes is None else array, raw, project)
+
+
+def _with_axes_of(raw: RawReference, array: xr.DataArray) -> xr.DataArray:
+    """Call the axes what they are called in the project, where the shape is the one that it knows."""
+    if raw.shape and array.shape == raw.shape and len(raw.axes) == array.ndim:
+        return xr.DataArray(array.values, dims=label_axes(array.values, raw.axes).dims, attrs=array.attrs)
+    return array
+
+
+def _checked(array: xr.DataArray, raw: RawReference, project: IlastikProject) -> xr.DataArray:
+    if len(raw.shape) != len(raw.axes):
+        return array
+    expected = dict(label_axes(np.empty(0).reshape([0] * len(raw.axes)), raw.axes).sizes)
+    expected = {dim: size for dim, size in zip(expected, raw.shape, strict=True) if size > 1}
+    found = {dim: size for dim, size in array.sizes.items() if size > 1}
+    if expected != found:
+        msg = f"{project.path} was made on an image of {expected}, but {raw.nickname} is {found} here."
+        raise AxesError(msg)
+    return array
+
+
+def _find(project: IlastikProject, raw: RawReference) -> Path:
+    """Where the project says: an absolute path, or one relative to the project."""
+    location = _HDF5_INSIDE.sub(r"\1:/\2", raw.location)
+    path = project.path.parent / location  # an absolute path stays what it is
+    if _file_of(path).exists():
+        return path
+    name = PureWindowsPath(location).name if "\\" in location else _file_of(Path(location)).name
+    beside = project.path.parent / name
+    hint = f" Is it {beside}?" if name and beside.exists() else ""
+    several = " once for each image, in the project's order" if len(project.raw) > 1 else ""
+    where = f"Say where it is: --image FILE{several}.{hint}"
+    msg = f"{project.path} wants the image {raw.location}, which is not there. {where}"
+    raise ProjectFileError(msg)
+
+
+def _file_of(path: Path) -> Path:
+    """Of ``file.h5:/key`` the file, of ``store.zarr/key`` the store."""
+    stores = [parent for parent in path.parents if parent.suffix == ".zarr"]
+    return stores[-1] if stores else Path(str(path).partition(":/")[0])

@@ -1,0 +1,126 @@
+"""Strokes in an ilastik project: blocks of labels, each with its place in the image."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from s2d_zoo.data.axes import LETTER_TO_DIM
+from s2d_zoo.errors import ProjectFileError
+from s2d_zoo.rf_adapter.project_file import as_text, parse_axistags, read_array
+from s2d_zoo.types import CHANNEL, SPACE
+
+#: order of labels in projects that do not say it, and whose images have other axes
+_OLD_ORDER: Final = "txyzc"
+_SLICE: Final = re.compile(r"\[?(\d{1,12}):(\d{1,12})\]?")
+#: a block spans what ilastik paints at once
+_MOST_BYTES: Final = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelBlock:
+    """A part of an image in which something is painted."""
+
+    labels: xr.DataArray  #: (time) (z) y x, uint8, 0 = unlabelled, 1…n = label
+    start: Mapping[str, int]  #: where it begins, for each of its dims
+
+    def fits(self, sizes: Mapping[str, int]) -> bool:
+        """Whether it lies within an image of these sizes; a dim that is missing there has size 1."""
+        return all(self.start[dim] + size <= sizes.get(dim, 1) for dim, size in _sizes(self.labels).items())
+
+    @property
+    def times(self) -> range:
+        """The time points that it covers; 0 where there is no time."""
+        begin = self.start.get("time", 0)
+        return range(begin, begin + self.labels.sizes.get("time", 1))
+
+
+def read_labels_of_lane(lane: h5py.Group, *, axes: str, shape: Sequence[int], n_classes: int) -> tuple[LabelBlock, ...]:
+    """Read the painted blocks of one image.
+
+    Args:
+        lane: e.g. ``PixelClassification/LabelSets/labels000``.
+        axes: letters of the image's axes, in its order.
+        shape: its sizes; empty where the project does not say, so that places cannot be checked.
+        n_classes: how many labels the project has.
+
+    Raises:
+        ProjectFileError: for places that are no slices or lie outside of the image, and for labels that do not exist.
+    """
+    sizes = {LETTER_TO_DIM[letter]: size for letter, size in zip(axes, shape, strict=False)}
+    return tuple(_read_block(lane, name, axes, sizes, n_classes) for name in sorted(lane) if name.startswith("block"))
+
+
+def paint(blocks: Sequence[LabelBlock], sizes: Mapping[str, int], *, time: int = 0) -> xr.DataArray:
+    """Labels of one time point: (z) y x, uint8, of the given sizes.
+
+    Raises:
+        ProjectFileError: if a block lies outside.
+    """
+    dims = tuple(dim for dim in SPACE if dim in sizes)
+    labels = xr.DataArray(np.zeros([sizes[dim] for dim in dims], dtype=np.uint8), dims=dims)
+    for block in blocks:
+        if time not in block.times:
+            continue
+        if not block.fits({**sizes, "time": block.times.stop}):
+            msg = (
+                f"The project's labels reach beyond the image: they were painted from {dict(block.start)} on over "
+                f"{_sizes(block.labels)} px, the image has {dict(sizes)}. Give the image that they were painted on."
+            )
+            raise ProjectFileError(msg)
+        values = block.labels.isel(time=time - block.start["time"]) if "time" in block.labels.dims else block.labels
+        values = values.isel({dim: 0 for dim in values.dims if dim not in dims})
+        place = tuple(slice(block.start[dim], block.start[dim] + values.sizes[dim]) for dim in dims)
+        painted = values.transpose(*dims).values
+        labels.values[place] = np.where(painted > 0, painted, labels.values[place])
+    return labels
+
+
+def _read_block(lane: h5py.Group, name: str, axes: str, sizes: Mapping[str, int], n_classes: int) -> LabelBlock:
+    values = read_array(lane, name, most_bytes=_MOST_BYTES)
+    where = f"{lane.name}/{name} of {lane.file.filename}"
+    if values.dtype.kind not in "ui" or (values.size and values.max() > n_classes) or (values < 0).any():
+        highest = values.max() if values.size else "none"
+        msg = f"{where} holds {values.dtype} up to {highest}; expected labels 0…{n_classes}, the project's classes."
+        raise ProjectFileError(msg)
+    text = as_text(lane[name].attrs.get("blockSlice", ""))
+    slices = [_SLICE.fullmatch(part.strip()) for part in text.split(",")]
+    places = [(int(one[1]), int(one[2])) for one in slices if one is not None]
+    if len(places) != len(slices) or [stop - start for start, stop in places] != list(values.shape):
+        msg = f"{where} should lie at slices for its shape {values.shape}, found blockSlice {text[:200]!r}."
+        raise ProjectFileError(msg)
+    orders = _orders(lane[name], axes)
+    blocks = [_place(values, order, [start for start, _ in places]) for order in orders if len(order) == values.ndim]
+    fitting = [block for block in blocks if not sizes or block.fits(sizes)]
+    if not fitting:
+        msg = (
+            f"{where} was painted at {text}, outside of the image with the axes {axes} and the sizes {dict(sizes)}, or "
+            "on other axes. Open the project in ilastik, check the image, and save it again."
+        )
+        raise ProjectFileError(msg)
+    return fitting[0]
+
+
+def _orders(block: h5py.Dataset, axes: str) -> list[str]:
+    """Orders of axes in which a block may be stored, the likeliest first."""
+    if "axistags" in block.attrs:
+        return [parse_axistags(as_text(block.attrs["axistags"]))]
+    return [axes if "c" in axes else f"{axes}c", _OLD_ORDER]
+
+
+def _place(values: np.ndarray[Any, Any], order: str, starts: Sequence[int]) -> LabelBlock:
+    dims = [LETTER_TO_DIM[letter] for letter in order]
+    array = xr.DataArray(values.astype(np.uint8), dims=dims)
+    start = dict(zip(dims, starts, strict=True))
+    if CHANNEL in dims:  # labels have one channel
+        array = array.isel({CHANNEL: 0})
+        start.pop(CHANNEL)
+    return LabelBlock(labels=array, start=start)
+
+
+def _sizes(values: xr.DataArray) -> dict[str, int]:
+    return {str(dim): size for dim, size in values.sizes.items()}

@@ -1,0 +1,143 @@
+"""Opening an ilastik project: an HDF5 file that may come from anybody, so nothing in it is taken for granted."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+
+from s2d_zoo.data.image_metadata import check_declared_size
+from s2d_zoo.errors import ImageFileError, ProjectFileError, S2DZooError
+
+#: what h5py and the parsing of values raise for files that are cut off, damaged, or forged
+_DAMAGED: Final = (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError, OverflowError)
+#: projects of thousands of images with thousands of trees have fewer
+_MOST_OBJECTS: Final = 2_000_000
+_MOST_LEVELS: Final = 32
+#: descriptions, not images: names, matrices, axis tags
+_MOST_BYTES: Final = 2**26
+
+
+@contextmanager
+def open_project(path: Path) -> Iterator[h5py.File]:
+    """Open a project for reading, once it is known that nothing in it leads elsewhere.
+
+    Raises:
+        ProjectFileError: if it is missing, no HDF5 file, cut off or damaged, also while it is being read; or if it
+            has links to other files or to itself, or datasets stored elsewhere.
+    """
+    if not path.is_file():
+        msg = f"There is no ilastik project at {path}. Check the name; it ends with .ilp."
+        raise ProjectFileError(msg)
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+        if start != b"\x89HDF\r\n\x1a\n":
+            msg = f"{path} is not an ilastik project: expected an HDF5 file, found one that starts with {start!r}."
+            raise ProjectFileError(msg)
+        with h5py.File(path, "r") as project:
+            _check_links(project, path)
+            yield project
+    except ImageFileError as error:
+        raise ProjectFileError(str(error)) from error
+    except S2DZooError:  # some of them are a ValueError, too
+        raise
+    except _DAMAGED as error:
+        msg = (
+            f"The ilastik project {path} is damaged or cut off ({type(error).__name__}: {_in_one_line(error)}). "
+            "Check that it opens in ilastik, and copy it again."
+        )
+        raise ProjectFileError(msg) from error
+
+
+def read_array(node: h5py.Group, name: str, *, most_bytes: int = _MOST_BYTES) -> np.ndarray[Any, Any]:
+    """A dataset, read after a look at what it declares; ilastik's empty lists come as empty arrays.
+
+    Raises:
+        ProjectFileError: if it is missing, no dataset, or larger than such a thing can be.
+    """
+    found = node.get(name)
+    where = f"{node.name}/{name} of {node.file.filename}"
+    if not isinstance(found, h5py.Dataset):
+        msg = f"Expected the dataset {where}, found {'a group' if found is not None else 'nothing'}. {_TRY}"
+        raise ProjectFileError(msg)
+    if found.attrs.get("isEmpty", False):
+        return np.empty((0, *found.shape[1:]))
+    check_declared_size(found.shape, found.dtype, stored=Path(node.file.filename).stat().st_size, path=Path(where))
+    if found.size * found.dtype.itemsize > most_bytes:
+        msg = f"{where} declares {found.shape} values of {found.dtype}, far more than belongs there. {_TRY}"
+        raise ProjectFileError(msg)
+    return np.asarray(found[()])
+
+
+def read_text(node: h5py.Group, name: str, default: str = "") -> str:
+    """A text, or the default where there is none."""
+    return as_text(read_array(node, name)[()]) if name in node else default
+
+
+def read_texts(node: h5py.Group, name: str) -> tuple[str, ...]:
+    """A list of texts."""
+    return tuple(as_text(value) for value in read_array(node, name).ravel())
+
+
+def as_text(value: Any) -> str:  # noqa: ANN401 - whatever h5py gives
+    """What h5py gives for a text: bytes or str, alone or as an array."""
+    if isinstance(value, np.ndarray):
+        value = value.item()
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def parse_axistags(text: str) -> str:
+    """Letters of vigra's axis tags, e.g. ``"tyxc"``.
+
+    Raises:
+        ValueError, KeyError, TypeError: if it is something else.
+    """
+    return "".join(str(axis["key"]) for axis in json.loads(text)["axes"])
+
+
+_TRY: Final = "Open the project in ilastik and save it again."
+
+
+def _check_links(file: h5py.File, path: Path) -> None:
+    """Look at every link once, without following one that leads elsewhere."""
+    seen = {_address(file)}
+    waiting = [(file["/"], 0)]
+    count = 0
+    while waiting:
+        group, level = waiting.pop()
+        for name in group:
+            count += 1
+            link = group.get(name, getlink=True)
+            where = f"{group.name.rstrip('/')}/{name}"
+            if not isinstance(link, h5py.HardLink):
+                kind = "another file" if isinstance(link, h5py.ExternalLink) else "another place"
+                _refuse(path, f"the link {where} to {kind}")
+            child = group[name]
+            if isinstance(child, h5py.Dataset) and (child.external or child.is_virtual):
+                _refuse(path, f"the dataset {where}, whose values are stored in other files")
+            if isinstance(child, h5py.Group):
+                if _address(child) in seen:
+                    _refuse(path, f"the link {where} to a group that is elsewhere too")
+                if level == _MOST_LEVELS:
+                    _refuse(path, f"groups nested more than {_MOST_LEVELS} deep, at {where}")
+                seen.add(_address(child))
+                waiting.append((child, level + 1))
+            if count > _MOST_OBJECTS:
+                _refuse(path, f"more than {_MOST_OBJECTS} objects")
+
+
+def _refuse(path: Path, what: str) -> None:
+    msg = f"The ilastik project {path} was not opened: ilastik writes plain groups and datasets, but it has {what}."
+    raise ProjectFileError(msg)
+
+
+def _address(node: h5py.Group) -> bytes:
+    return bytes(h5py.h5o.get_info(node.id).addr.to_bytes(8, "big"))
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

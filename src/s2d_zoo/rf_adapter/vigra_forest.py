@@ -1,0 +1,177 @@
+"""vigra's random forests, as ilastik stores them in a project, turned into flat trees.
+
+Source: the layout of ``vigra/random_forest`` (``rf_nodeproxy.hxx``) and of its HDF5 export. A tree is a list of whole
+numbers, ``[columns, classes, nodes…]``: an inner node is ``[0, parameters, left, right, column]`` and goes left where
+``row[column] < threshold``, a leaf is ``[0x40000000, parameters]``. Parameters of an inner node are its weight and the
+threshold, of a leaf its weight and the share of each class.
+"""
+
+from typing import Any, Final
+
+import h5py
+import numpy as np
+
+from s2d_zoo.errors import ProjectFileError, SavedFileError
+from s2d_zoo.rf_adapter.flat_forest import FlatForest
+from s2d_zoo.rf_adapter.project_file import read_array
+
+_ROOT: Final = 2
+_THRESHOLD_NODE: Final = 0
+_LEAF: Final = 0x40000000
+#: numbers that a node takes up in the list
+_INNER_SIZE, _LEAF_SIZE = 5, 2
+#: trees of a forest grown on every pixel of a large image have fewer numbers
+_MOST_BYTES: Final = 2**31
+_ROUNDING: Final = 1e-6
+
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+#: left, right, column, threshold, shares; node numbers count from the root
+_Tree = tuple[IntArray, IntArray, IntArray, FloatArray, FloatArray]
+
+
+def read_forests(group: h5py.Group, *, n_classes: int) -> FlatForest:
+    """Read all forests of a classifier as one.
+
+    ilastik weighs its forests by their number of trees, and a forest is the mean of its trees, so that all of them
+    together are the mean of all trees.
+
+    Args:
+        group: ``ClassifierForests`` of a project, with the groups ``Forest0000`` and so on.
+        n_classes: how many labels the project has; those that were never painted get probability 0.
+
+    Raises:
+        ProjectFileError: if there is none, or one is not a forest of decision trees for these labels.
+    """
+    names = sorted(name for name in group if name.startswith("Forest"))
+    if not names:
+        msg = f"{group.name} holds no forest. Train the classifier in ilastik (Live Update) and save the project."
+        raise ProjectFileError(msg)
+    trees: list[_Tree] = []
+    columns = set()
+    for name in names:
+        forest = group[name]
+        column_count = _number(forest, "_ext_param/column_count_")
+        columns.add(column_count)
+        labels = read_array(forest, "_ext_param/labels").astype(np.int64)
+        _check_forest(forest, labels, n_classes)
+        trees += [
+            _read_tree(forest[tree], column_count, labels - 1, n_classes)
+            for tree in sorted(name for name in forest if name.startswith("Tree_"))
+        ]
+    if len(columns) != 1 or not trees:
+        msg = f"{group.name} holds {len(trees)} trees on {sorted(columns)} features; expected trees on equal features."
+        raise ProjectFileError(msg)
+    left, right, column, threshold, shares = (np.concatenate(parts) for parts in zip(*trees, strict=True))
+    try:
+        return FlatForest(
+            roots=np.concatenate([[0], np.cumsum([len(tree[0]) for tree in trees])]).astype(np.int64),
+            feature=column.astype(np.int32),
+            # the largest number for which vigra's "below" holds, since a flat tree goes left up to its threshold
+            threshold=np.where(column < 0, 0.0, np.nextafter(threshold, -np.inf)),
+            left=left.astype(np.int32),
+            right=right.astype(np.int32),
+            probabilities=shares,
+            n_features=columns.pop(),
+        )
+    except SavedFileError as error:
+        msg = f"{group.name} of {group.file.filename}: {error}"
+        raise ProjectFileError(msg) from error
+
+
+def _check_forest(forest: h5py.Group, labels: IntArray, n_classes: int) -> None:
+    if "_options/predict_weighted_" in forest and _number(forest, "_options/predict_weighted_"):
+        msg = f"{forest.name} weighs its leaves by size, which ilastik's forests do not. Train it in ilastik again."
+        raise ProjectFileError(msg)
+    if labels.ndim != 1 or not len(labels) or labels.min() < 1 or labels.max() > n_classes:
+        msg = f"{forest.name} knows the labels {labels.tolist()}, but the project has the labels 1…{n_classes}."
+        raise ProjectFileError(msg)
+
+
+def _number(forest: h5py.Group, name: str) -> int:
+    value = float(read_array(forest, name).ravel()[0])
+    if not value.is_integer() or not 0 <= value < 2**31:
+        msg = f"{forest.name}/{name} should be a number of things, found {value}."
+        raise ProjectFileError(msg)
+    return int(value)
+
+
+def _read_tree(tree: h5py.Group, n_columns: int, classes: IntArray, n_classes: int) -> _Tree:
+    topology = read_array(tree, "topology", most_bytes=_MOST_BYTES).astype(np.int64).ravel()
+    parameters = read_array(tree, "parameters", most_bytes=_MOST_BYTES).astype(np.float64).ravel()
+    if topology[:_ROOT].tolist() != [n_columns, len(classes)]:
+        _refuse(tree, f"a tree for (features, classes) {topology[:_ROOT].tolist()} in a forest for others")
+    levels = _walk(tree, topology)
+    nodes = np.concatenate(levels)
+    inner = topology[nodes] == _THRESHOLD_NODE
+    number = np.zeros(len(topology), dtype=np.int64)
+    number[nodes] = np.arange(len(nodes))
+    left, right, column = (np.full(len(nodes), -1) for _ in range(3))
+    threshold = np.zeros(len(nodes))
+    left[inner] = number[topology[nodes[inner] + 2]]
+    right[inner] = number[topology[nodes[inner] + 3]]
+    column[inner] = topology[nodes[inner] + 4]
+    places = topology[nodes + 1]
+    wanted = np.where(inner, 2, 1 + len(classes))
+    if np.any(places < 0) or np.any(places + wanted > len(parameters)):
+        _refuse(tree, "nodes whose parameters are missing")
+    if np.any(column[inner] < 0):
+        _refuse(tree, "tests on features that do not exist")
+    threshold[inner] = parameters[places[inner] + 1]
+    leaf_shares = parameters[places[~inner, np.newaxis] + 1 + np.arange(len(classes))]
+    if not np.allclose(leaf_shares.sum(axis=1), 1, rtol=0, atol=_ROUNDING):
+        _refuse(tree, "leaves whose class probabilities do not add up to 1")
+    shares = np.zeros((len(nodes), n_classes))
+    shares[np.ix_(~inner, classes)] = leaf_shares
+    weights = np.where(inner, 0.0, parameters[places])
+    _fill_inner(shares, weights, (left, right), inner, np.cumsum([0, *map(len, levels)]))
+    return left, right, column, threshold, shares
+
+
+def _walk(tree: h5py.Group, topology: IntArray) -> list[IntArray]:
+    """Places of the nodes, level by level; parents come before their children."""
+    level = np.array([_ROOT])
+    levels = []
+    count = 0
+    while len(level):
+        if level.min() < _ROOT or level.max() > len(topology) - _LEAF_SIZE:
+            _refuse(tree, "children that do not exist")
+        kinds = topology[level]
+        if not np.all(np.isin(kinds, (_THRESHOLD_NODE, _LEAF))):
+            _refuse(tree, f"nodes of kinds that ilastik does not make, {sorted(set(kinds.tolist()))}")
+        inner = level[kinds == _THRESHOLD_NODE]
+        if len(inner) and inner.max() > len(topology) - _INNER_SIZE:
+            _refuse(tree, "a list of nodes that is cut off")
+        levels.append(level)
+        count += len(level)
+        if count > len(topology) // _LEAF_SIZE:
+            _refuse(tree, "nodes that are their own descendants")
+        level = np.stack([topology[inner + 2], topology[inner + 3]], axis=1).ravel()
+    nodes = np.concatenate(levels)
+    if len(np.unique(nodes)) != len(nodes):
+        _refuse(tree, "nodes with two parents")
+    return levels
+
+
+def _fill_inner(
+    shares: FloatArray, weights: FloatArray, children: tuple[IntArray, IntArray], inner: BoolArray, starts: IntArray
+) -> None:
+    """Give inner nodes the mean of the leaves below them, by their weight, so that trees can be cut off there.
+
+    vigra keeps the number of samples of its leaves only.
+    """
+    left, right = children
+    for start, stop in zip(starts[-2::-1], starts[:0:-1], strict=True):
+        level = np.arange(start, stop)[inner[start:stop]]
+        below = weights[left[level]], weights[right[level]]
+        weights[level] = below[0] + below[1]
+        part = np.divide(below[0], weights[level], out=np.full(len(level), 0.5), where=weights[level] > 0)[:, None]
+        shares[level] = part * shares[left[level]] + (1 - part) * shares[right[level]]
+
+
+def _refuse(tree: h5py.Group, what: str) -> None:
+    msg = (
+        f"{tree.name} of {tree.file.filename} is no tree of ilastik: found {what}. Train the project in ilastik again."
+    )
+    raise ProjectFileError(msg)
