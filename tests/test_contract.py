@@ -14,10 +14,8 @@ from s2d_zoo.contract import (
     ForestContract,
     PixelSize,
     RFContract,
-    check_fit,
-    find_misfits,
-    matching_channels,
 )
+from s2d_zoo.contract_fit import check_fit, find_misfits, matching_channels
 from s2d_zoo.errors import ContractMismatchError
 from s2d_zoo.rf_adapter.features import FeatureSelection
 

@@ -22,6 +22,7 @@ STAGES = ("rf_adapter", "enhancer", "zoo", "finetune", "export", "validate")
 FLOORS = (
     ("types", "errors", "architectures", "_version"),
     ("contract",),
+    ("contract_fit",),
     ("data",),
     ("trainer",),
     STAGES,

@@ -7,7 +7,7 @@ import xarray as xr
 from hypothesis import given, settings
 from scipy import ndimage
 
-from s2d_zoo.data.blockwise import DEFAULT_BLOCK, Blocking, map_blocks
+from s2d_zoo.data.blockwise import DEFAULT_BLOCK, Blocking, apply_blockwise, choose_block, iterate_blocks, map_blocks
 from s2d_zoo.errors import ConfigError
 
 RADIUS = 2
@@ -135,3 +135,56 @@ def test_sizes_that_are_no_multiples_are_refused(wrong):
 
 def test_default_blocks_fit_every_network():
     assert all(size % 64 == 0 for size in DEFAULT_BLOCK.values())
+
+
+def test_results_come_one_by_one_with_their_place():
+    image = random_image(1, 10, 9)
+    blocks = apply_blockwise(highest, image, blocking=Blocking(halo=halo(2), block={"y": 8, "x": 4}))
+    window, values = next(blocks)
+    assert window == {"y": slice(0, 8), "x": slice(0, 4)}
+    assert np.array_equal(values, highest(image)[:, :8, :4])
+    assert [window for window, _ in blocks][-1] == {"y": slice(8, 10), "x": slice(8, 9)}
+
+
+@pytest.mark.parametrize(("border", "start"), [("clip", {"y": 0, "x": 2}), ("symmetric", {"y": -2, "x": 2})])
+def test_a_block_knows_where_it_lies(border, start):
+    image = random_image(1, 9, 9)
+    block = list(iterate_blocks(image, blocking=Blocking(halo=halo(2), block={"y": 4, "x": 4}, border=border)))[1]
+    assert block.start == start
+    assert block.window == {"y": slice(0, 4), "x": slice(4, 8)}
+    assert np.array_equal(block.image.isel(block.inside), image.isel(block.window))
+
+
+@pytest.mark.parametrize("halo_px", [3, 12, 30])
+def test_a_halo_wider_than_the_image_is_mirrored_again_and_again(halo_px):
+    image = random_image(1, 5, 7)
+    padded = np.pad(image.values, ((0, 0), (halo_px, halo_px), (halo_px, halo_px)), mode="symmetric")
+    blocking = Blocking(halo=halo(2, halo_px), block={"y": 3, "x": 9}, border="symmetric")
+    for block in iterate_blocks(image, blocking=blocking):
+        y, x = (block.start[dim] + halo_px for dim in ("y", "x"))
+        assert np.array_equal(block.image, padded[:, y : y + block.image.sizes["y"], x : x + block.image.sizes["x"]])
+
+
+@given(
+    sizes=st.fixed_dictionaries(
+        {"y": st.integers(1, 3000), "x": st.integers(1, 3000)}, optional={"z": st.integers(1, 99)}
+    ),
+    halo_px=st.integers(0, 50),
+    limit=st.integers(10**4, 10**8),
+)
+def test_the_block_chosen_is_the_largest_within_the_limit(sizes, halo_px, limit):
+    def held(block):
+        return np.prod([min(block[dim] + 2 * halo_px, size) for dim, size in sizes.items()])
+
+    chosen = choose_block(sizes, halo=dict.fromkeys(sizes, halo_px), limit=limit)
+    assert set(chosen) == set(sizes)
+    assert held(chosen) <= limit or set(chosen.values()) == {16}
+    larger = {dim: min(2 * max(chosen.values()), DEFAULT_BLOCK[dim]) for dim in sizes}
+    assert larger == chosen or held(larger) > limit
+
+
+def test_pixels_held_several_times_count_several_times():
+    assert choose_block({"y": 9999, "x": 9999}, halo={}, limit=2**20) == {"y": 1024, "x": 1024}
+    assert choose_block({"y": 9999, "x": 9999}, halo={}, limit=2**20, inner_weight=2.0) == {"y": 512, "x": 512}
+    narrow = {"y": 128, "x": 1024}
+    assert choose_block({"y": 9999, "x": 9999}, halo={}, limit=2**20, largest=narrow) == narrow

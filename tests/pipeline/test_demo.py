@@ -5,7 +5,7 @@ import pytest
 
 from s2d_zoo.errors import ConfigError, UserInputError
 from s2d_zoo.pipeline.demo import write_demo_inputs
-from s2d_zoo.pipeline.inputs import read_inputs
+from s2d_zoo.pipeline.sources import read_inputs
 
 SMALL = {"size": 96, "n_strokes": 3, "seed": 0, "overwrite": False}
 

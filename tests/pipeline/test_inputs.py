@@ -11,7 +11,8 @@ import xarray as xr
 
 from s2d_zoo.data.images import read_image, write_image
 from s2d_zoo.errors import AxesError, ConfigError, ImageFileError, ScribbleError, UserInputError
-from s2d_zoo.pipeline.inputs import AdaptInputs, hash_path, read_inputs
+from s2d_zoo.pipeline.inputs import AdaptInputs, hash_path
+from s2d_zoo.pipeline.sources import read_inputs
 
 
 def test_inputs_are_read_in_the_project_s_order(run):

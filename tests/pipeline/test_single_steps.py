@@ -17,7 +17,6 @@ from s2d_zoo.pipeline import single_steps
 from s2d_zoo.pipeline.single_steps import (
     FinetuneFiles,
     classify_file,
-    describe_probabilities,
     enhance_file,
     export_file,
     finetune_files,
@@ -107,16 +106,6 @@ def test_rescaling_needs_pixel_sizes_or_a_factor(run, tmp_path):
     with pytest.raises(ConfigError, match="--rescale"):
         enhance_file(probabilities, tmp_path / "a.tif", enhancer=run.inputs.enhancer, rescale="auto")
     enhance_file(probabilities, tmp_path / "b.tif", enhancer=run.inputs.enhancer, rescale=0.5, progress=False)
-
-
-@pytest.mark.parametrize(("sizes", "ndim"), [({"y": 4, "x": 5}, 2), ({"z": 3, "y": 4, "x": 5}, 3)])
-def test_maps_of_which_nothing_is_known_are_described_by_their_channels(sizes, ndim):
-    maps = xr.DataArray(np.zeros((3, *sizes.values())), dims=("channel", *sizes))
-    contract = describe_probabilities(maps, foreground=3)
-    assert contract.ndim == ndim
-    assert [entry.role for entry in contract.classes] == ["background", "other", "foreground"]
-    assert contract.channels == (2,)
-    assert contract.forest.implementation == "unknown"
 
 
 @pytest.fixture

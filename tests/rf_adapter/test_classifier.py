@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 
 from s2d_zoo.contract import PixelSize
-from s2d_zoo.data import blockwise
 from s2d_zoo.data.scores import score_foreground
 from s2d_zoo.errors import AxesError, ConfigError, ScribbleError, UserInputError
+from s2d_zoo.rf_adapter import feature_blocks
 from s2d_zoo.rf_adapter.classifier import (
     ForestSettings,
     PixelClassifier,
@@ -81,7 +81,7 @@ def test_another_seed_gives_another_forest(classifier, nuclei, scribbles):
 @pytest.mark.parametrize("block", [{"z": 4, "y": 40, "x": 17}, {"z": 1, "y": 96, "x": 95}], ids=str)
 def test_blocks_give_what_the_whole_gives(classifier, nuclei, block, monkeypatch, capsys):
     whole = classifier.predict_features(classifier.selection.compute(nuclei[0]))
-    monkeypatch.setattr(blockwise, "DEFAULT_BLOCK", block)
+    monkeypatch.setattr(feature_blocks, "LARGEST_BLOCK", block)
     found = classifier.predict_proba(nuclei[0], progress="predict")
     # rounding at a threshold may send a pixel elsewhere in one tree
     assert np.mean(np.abs(found.values - whole.values) > 1e-6) < 1e-3
@@ -96,7 +96,7 @@ def test_a_volume_may_leave_one_slice_for_its_last_block(in_3d, compute_in_2d, d
         fitted = PixelClassifier(selection=small(), settings=FEW).fit(image, random_scribbles(4 + depth, 10, 11))
     else:
         fitted = in_3d
-    monkeypatch.setattr(blockwise, "DEFAULT_BLOCK", {"z": 4, "y": 1024, "x": 1024})
+    monkeypatch.setattr(feature_blocks, "LARGEST_BLOCK", {"z": 4, "y": 1024, "x": 1024})
     whole = fitted.predict_features(fitted.selection.compute(image))
     found = fitted.predict_proba(image)
     assert found.dims == DIMS

@@ -84,6 +84,33 @@ def test_rows_may_be_none_or_a_view_in_any_order(forest, grown):
     assert np.array_equal(predictor.predict_proba(np.asfortranarray(rows)[::-1]), predictor.predict_proba(rows)[::-1])
 
 
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, -0.1, 1 / 3, 1e-40, 16777217.0])
+def test_a_float32_feature_next_to_a_float64_threshold_is_never_on_the_wrong_side(threshold):
+    stump = FlatForest(
+        roots=np.array([0, 3]),
+        feature=np.array([0, -1, -1]),
+        threshold=np.array([threshold, 0.0, 0.0]),
+        left=np.array([1, -1, -1]),
+        right=np.array([2, -1, -1]),
+        probabilities=np.array([[0.5, 0.5], [1.0, 0.0], [0.0, 1.0]]),
+        n_features=1,
+    )
+    nearest = np.float32(threshold)
+    values = np.array([np.nextafter(nearest, np.float32(-np.inf)), nearest, np.nextafter(nearest, np.float32(np.inf))])
+    goes_left = values.astype(np.float64) <= threshold
+    assert goes_left[0]
+    assert not goes_left[2]
+    assert np.array_equal(stump.predictor().predict_proba(values[:, np.newaxis])[:, 0], goes_left)
+
+
+@pytest.mark.parametrize("n_rows", [63, 64, 65, 200])
+def test_every_row_is_predicted_where_chunks_do_not_divide_them(forest, monkeypatch, n_rows):
+    rows = np.random.default_rng(2).normal(size=(4, n_rows)).astype(np.float32).T  # as features come: plane by plane
+    alone = [forest.predictor().predict_proba(row[np.newaxis])[0] for row in rows]
+    monkeypatch.setattr(flat_forest, "_CHUNK_ROWS", 64)
+    assert np.array_equal(forest.predictor().predict_proba(rows, n_threads=2), alone)
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (5, 5), (4,), (2, 2, 4)], ids=str)
 def test_rows_of_other_width_are_refused(forest, shape):
     with pytest.raises(UserInputError, match="rows of 4 features"):

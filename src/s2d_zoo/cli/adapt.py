@@ -1,4 +1,4 @@
-"""`s2d-zoo adapt`: strokes in, validated packages out."""
+"""`s2d-zoo adapt`: strokes, an ilastik project or probabilities in, validated packages out."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -9,10 +9,17 @@ from s2d_zoo.cli import options
 
 
 @click.command()
-@click.option("--image", "images", multiple=True, required=True, type=options.FILE, help="Image, once for each.")
+@click.option("--image", "images", multiple=True, type=options.FILE, help="Image, once for each.")
+@click.option("--scribbles", multiple=True, type=options.FILE, help="Strokes on it: a label image, 0 = unlabelled.")
+@options.ilastik_project
+@options.retrain
 @click.option(
-    "--scribbles", multiple=True, required=True, type=options.FILE, help="Strokes on it: a label image, 0 = unlabelled."
+    "--probabilities",
+    multiple=True,
+    type=options.FILE,
+    help="What another classifier says of the image, once for each.",
 )
+@options.channel
 @click.option("--enhancer", required=True, metavar="ID|PATH", help="Bundled enhancer (s2d-zoo list) or a package.")
 @click.option("--output", required=True, type=options.FILE, help="Folder for everything that is made.")
 @click.option("--ground-truth", multiple=True, type=options.FILE, help="Labels of each image, for scores only.")
@@ -39,12 +46,19 @@ from s2d_zoo.cli import options
 @options.quiet
 @click.pass_context
 def adapt(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - the options above
-    """Strokes in, validated packages out: forest, enhancer, pseudo-labels, segmentor, report."""
+    """Strokes in, validated packages out: forest, enhancer, pseudo-labels, segmentor, report.
+
+    Give images with strokes (--image, --scribbles), an ilastik project with both, or images with probabilities of
+    another classifier (--image, --probabilities).
+    """
     from s2d_zoo.pipeline.inputs import AdaptInputs  # noqa: PLC0415 - heavy
 
     inputs = AdaptInputs(
         images=chosen["images"],
         scribbles=chosen["scribbles"],
+        ilastik_project=chosen["ilastik_project"],
+        retrain=chosen["retrain"],
+        probabilities=chosen["probabilities"],
         enhancer=chosen["enhancer"],
         ground_truth=chosen["ground_truth"],
         test_images=chosen["test_images"],

@@ -1,4 +1,4 @@
-"""`s2d-zoo classify`: fit a forest on strokes, or use a saved one, and write its probabilities."""
+"""`s2d-zoo classify`: fit a forest on strokes, or use one that there is, and write its probabilities."""
 
 from typing import Any
 
@@ -11,6 +11,8 @@ from s2d_zoo.cli import options
 @click.option("--image", required=True, type=options.FILE, help="Image to classify.")
 @click.option("--scribbles", type=options.FILE, help="Strokes on it, to fit a forest.")
 @click.option("--classifier", type=options.FILE, help="Saved forest, to use instead of strokes.")
+@options.ilastik_project
+@options.retrain
 @click.option("--save-classifier", type=options.FILE, help="Where to keep the fitted forest, *.safetensors.")
 @click.option("--output", required=True, type=options.FILE, help="Probabilities: .tif, .h5 or .zarr.")
 @options.axes
@@ -21,7 +23,7 @@ from s2d_zoo.cli import options
 @options.overwrite
 @options.quiet
 def classify(**chosen: Any) -> None:  # noqa: ANN401 - the options above
-    """Fit a Random Forest on strokes (or load one) and write class probabilities."""
+    """Fit a Random Forest on strokes, or take one from a file or an ilastik project, and write class probabilities."""
     from s2d_zoo.pipeline.single_steps import classify_file  # noqa: PLC0415 - heavy
     from s2d_zoo.rf_adapter.classifier import ForestSettings  # noqa: PLC0415 - heavy
 
@@ -30,6 +32,8 @@ def classify(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         chosen["output"],
         scribbles=chosen["scribbles"],
         classifier=chosen["classifier"],
+        ilastik_project=chosen["ilastik_project"],
+        retrain=chosen["retrain"],
         save_to=chosen["save_classifier"],
         axes=chosen["axes"],
         foreground=chosen["foreground"],

@@ -8,12 +8,19 @@ from s2d_zoo.cli import options
 
 
 @click.command()
-@click.option("--probabilities", required=True, type=options.FILE, help="All channels of a forest, values 0 to 1.")
-@click.option("--classifier", type=options.FILE, help="The forest that made them, to check its features too.")
+@click.option(
+    "--probabilities", required=True, type=options.FILE, help="All channels, or the foreground's, values 0 to 1."
+)
+@click.option(
+    "--classifier",
+    type=options.FILE,
+    help="The forest that made them (.safetensors or .ilp), to check its features too.",
+)
 @click.option("--enhancer", required=True, metavar="ID|PATH", help="Bundled enhancer (s2d-zoo list) or a package.")
 @click.option("--output", required=True, type=options.FILE, help="Foreground and boundary: .tif, .h5 or .zarr.")
 @options.axes
 @options.foreground
+@options.channel
 @click.option("--rescale", default="1", show_default=True, metavar="FACTOR|auto", help="Resize probabilities first.")
 @options.overwrite
 @options.quiet
@@ -28,7 +35,7 @@ def enhance(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         enhancer=chosen["enhancer"],
         classifier=chosen["classifier"],
         axes=chosen["axes"],
-        foreground=chosen["foreground"],
+        foreground=options.chosen_foreground(chosen["foreground"], chosen["channel"]),
         rescale=rescale(chosen["rescale"]),
         overwrite=chosen["overwrite"],
         progress=not chosen["quiet"],

@@ -40,7 +40,7 @@ def finetune(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         files,
         chosen["output"],
         settings=segmentor(chosen),
-        foreground=chosen["foreground"],
+        foreground=chosen["foreground"] or 2,
         overwrite=chosen["overwrite"],
         progress=not chosen["quiet"],
     )

@@ -8,7 +8,9 @@ from s2d_zoo.cli import options
 
 
 @click.command()
-@click.option("--classifier", required=True, type=options.FILE, help="Saved forest, *.safetensors.")
+@click.option("--classifier", type=options.FILE, help="Saved forest, *.safetensors.")
+@options.ilastik_project
+@options.foreground
 @click.option("--enhancer", required=True, metavar="ID|PATH", help="Bundled enhancer (s2d-zoo list) or a package.")
 @click.option("--image", required=True, type=options.FILE, help="A raw image, for the test tensors and the cover.")
 @click.option("--output", required=True, type=options.FILE, help="Package, *.zip.")
@@ -30,12 +32,13 @@ def fuse(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - th
     from s2d_zoo.validate.rendering import to_text  # noqa: PLC0415 - heavy
 
     validation, loss = fuse_files(
-        chosen["classifier"],
+        options.one_classifier(chosen["classifier"], chosen["ilastik_project"]),
         chosen["image"],
         chosen["output"],
         enhancer=chosen["enhancer"],
         words=FusedWords(id=chosen["identifier"], name=chosen["name"], attribution=attribution(chosen)),
         settings=FusionSettings(trees=chosen["fused_trees"], max_depth=chosen["max_depth"]),
+        foreground=chosen["foreground"],
         axes=chosen["axes"],
         overwrite=chosen["overwrite"],
         progress=not chosen["quiet"],

@@ -15,6 +15,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "demo": "demo",
     "adapt": "adapt",
     "classify": "classify",
+    "check-fit": "check_fit",
     "enhance": "enhance",
     "finetune": "finetune",
     "export": "export",

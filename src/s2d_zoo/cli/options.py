@@ -26,8 +26,48 @@ seed = click.option(
     "--seed", default=0, show_default=True, type=_SEEDS, help="Same seed, same files: same results, bit by bit."
 )
 foreground = click.option(
-    "--foreground", default=2, show_default=True, metavar="LABEL", help="Label of the objects in the strokes."
+    "--foreground",
+    type=int,
+    metavar="LABEL",
+    help="Label of the objects in the strokes; 2, unless the names of a project's labels say otherwise.",
 )
+ilastik_project = click.option(
+    "--ilastik-project", type=FILE, metavar="FILE.ilp", help="Project with strokes, features and a trained forest."
+)
+retrain = click.option("--retrain", is_flag=True, help="Fit a new forest on the project's labels; its own is not used.")
+
+
+def _read_channel(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """``foreground=2`` as 2."""
+    if value is None:
+        return None
+    role, _, number = value.partition("=")
+    if role.strip() != "foreground" or not number.strip().isdigit():
+        msg = f"expected foreground=NUMBER, counted from 1, e.g. foreground=2; got {value!r}."
+        raise click.BadParameter(msg)
+    return int(number)
+
+
+channel = click.option(
+    "--channel",
+    metavar="foreground=N",
+    callback=_read_channel,
+    help="Which channel of --probabilities is the foreground, counted from 1.",
+)
+
+
+def chosen_foreground(foreground: int | None, channel: int | None) -> int | None:
+    """The label of --foreground, or the channel of --channel, which is the same.
+
+    Raises:
+        click.UsageError: if both are given and differ.
+    """
+    if foreground is not None and channel is not None and foreground != channel:
+        msg = f"--foreground {foreground} and --channel foreground={channel} contradict each other: give one of them."
+        raise click.UsageError(msg)
+    return channel if foreground is None else foreground
+
+
 class_names = click.option("--class-names", metavar="A,B,…", help="Name of label 1, 2, …; for the RF contract.")
 axes = click.option("--axes", metavar="LETTERS", help="Axes of the image, e.g. zyxc, where the file does not tell.")
 quiet = click.option("--quiet", is_flag=True, help="No progress bars.")
@@ -39,6 +79,18 @@ segmentor_features = click.option(
 fused_trees = click.option("--fused-trees", type=int, metavar="N", help="Only the first trees go into the fused model.")
 max_depth = click.option("--max-depth", type=int, metavar="D", help="Trees of the fused model are cut off below it.")
 trees = click.option("--trees", default=100, show_default=True, help="Trees of each forest.")
+
+
+def one_classifier(classifier: Path | None, project: Path | None) -> Path:
+    """The file of --classifier or --ilastik-project.
+
+    Raises:
+        click.UsageError: unless exactly one is given.
+    """
+    if (classifier is None) == (project is None):
+        msg = "Give either --classifier (a saved forest) or --ilastik-project (a trained one)."
+        raise click.UsageError(msg)
+    return classifier or project  # type: ignore[return-value] # one of them is there
 
 
 def split_names(text: str | None) -> tuple[str, ...] | None:

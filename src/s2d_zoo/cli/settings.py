@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any, Literal
 
-from s2d_zoo.cli.options import split_names
+from s2d_zoo.cli.options import chosen_foreground, split_names
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.export.description import DEFAULT_CITATIONS, Attribution, Author, Citation
 from s2d_zoo.finetune.finetuning import SegmentorSettings
@@ -43,7 +43,7 @@ def adapt_settings(chosen: dict[str, Any]) -> AdaptSettings:
         attribution=attribution(chosen),
         model_name=chosen["name"],
         class_names=split_names(chosen["class_names"]),
-        foreground=chosen["foreground"],
+        foreground=chosen_foreground(chosen["foreground"], chosen.get("channel")),
         forest=ForestSettings(n_estimators=chosen["trees"]),
         pseudo_labels=PseudoLabelSettings(n_forests=chosen["forests"], confidence=chosen["confidence"]),
         rescale=rescale(chosen["rescale"]),

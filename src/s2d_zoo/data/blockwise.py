@@ -1,16 +1,21 @@
-"""Apply a function to an image block by block, each block with a halo, so that memory stays bounded."""
+"""Apply a function to an image block by block, each block with a halo, so that memory stays bounded.
+
+The image may be one of `s2d_zoo.data.lazy_images`: only one block of it is in memory at a time.
+"""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from s2d_zoo.data.axes import space_dims
+from s2d_zoo.data.axes import space_dims, space_shape
+from s2d_zoo.data.stored import PlacedBlock, Window
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.types import CHANNEL
 
@@ -46,6 +51,70 @@ class Blocking:
             raise ConfigError(msg)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A piece of an image.
+
+    Attributes:
+        image: channel (z) y x, the block with its halo, in memory.
+        start: where ``image`` begins in the whole image, in px per spatial dim (negative where it is mirrored).
+        window: the block without halo, in the whole image.
+        inside: the same within ``image``.
+    """
+
+    image: xr.DataArray
+    start: Mapping[str, int]
+    window: Window
+    inside: Window
+
+
+def iterate_blocks(image: xr.DataArray, *, blocking: Blocking, progress: str | None = None) -> Iterator[Block]:
+    """Cut an image into blocks with halos; x runs fastest, then y.
+
+    Args:
+        image: channel (z) y x, in memory or lazily read.
+        blocking: sizes and borders.
+        progress: label of the progress bar on stderr; none when ``None``.
+
+    Yields:
+        Each block, read once.
+    """
+    sizes = space_shape(image)
+    windows = list(_windows(sizes, blocking))
+    for window in tqdm(windows, desc=progress, disable=progress is None or len(windows) == 1, unit="block"):
+        seen = {dim: _grown(window[dim], sizes[dim], blocking, dim) for dim in sizes}
+        yield Block(
+            image=_read(image, seen),
+            start={dim: seen[dim].start for dim in sizes},
+            window=window,
+            inside={
+                dim: slice(window[dim].start - seen[dim].start, window[dim].stop - seen[dim].start) for dim in sizes
+            },
+        )
+
+
+def apply_blockwise(
+    function: Callable[[xr.DataArray], xr.DataArray],
+    image: xr.DataArray,
+    *,
+    blocking: Blocking,
+    progress: str | None = None,
+) -> Iterator[PlacedBlock]:
+    """Apply a function to an image block by block, and give the results one by one.
+
+    Args:
+        function: takes channel (z) y x, gives channel (z) y x of the same size (channels may differ), float32.
+        image: channel (z) y x, in memory or lazily read.
+        blocking: sizes and borders.
+        progress: label of the progress bar on stderr; none when ``None``.
+
+    Yields:
+        Where a block lies in the image, and its result without halo. Together they fill the image.
+    """
+    for block in iterate_blocks(image, blocking=blocking, progress=progress):
+        yield block.window, function(block.image).isel(block.inside)
+
+
 def map_blocks(
     function: Callable[[xr.DataArray], xr.DataArray],
     image: xr.DataArray,
@@ -57,29 +126,66 @@ def map_blocks(
 
     Args:
         function: takes channel (z) y x, gives channel (z) y x of the same size (channels may differ), float32.
-        image: channel (z) y x.
+        image: channel (z) y x, in memory or lazily read.
         blocking: sizes and borders.
         progress: label of the progress bar on stderr; none when ``None``.
 
     Returns:
         channel (z) y x, float32, of the image's size.
     """
-    dims = space_dims(image)
-    padded, before = _pad(image, dims, blocking)
-    result: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None
+    return assemble(apply_blockwise(function, image, blocking=blocking, progress=progress), like=image)
+
+
+def assemble(blocks: Iterable[PlacedBlock], *, like: xr.DataArray) -> xr.DataArray:
+    """Put blocks together in memory.
+
+    Args:
+        blocks: together they fill the image.
+        like: channel (z) y x, for the sizes in space and the attrs.
+
+    Returns:
+        channel (z) y x, float32, with the channels of the first block.
+    """
+    dims = space_dims(like)
+    result: np.ndarray[Any, np.dtype[np.float32]] | None = None
     channels = None
-    windows = list(_windows({dim: image.sizes[dim] for dim in dims}, blocking))
-    for window in tqdm(windows, desc=progress, disable=progress is None or len(windows) == 1, unit="block"):
-        seen = {dim: _grown(window[dim], before.get(dim, 0), padded.sizes[dim], blocking, dim) for dim in dims}
-        values = function(padded.isel(seen))
+    for window, values in blocks:
         if result is None:
-            result = np.empty((values.sizes[CHANNEL], *(image.sizes[dim] for dim in dims)), dtype=np.float32)
+            result = np.empty((values.sizes[CHANNEL], *space_shape(like).values()), dtype=np.float32)
             channels = values.coords.get(CHANNEL)
-        inner = {dim: slice(window[dim].start + before.get(dim, 0) - seen[dim].start, None) for dim in dims}
-        cropped = values.isel(inner).isel({dim: slice(0, window[dim].stop - window[dim].start) for dim in dims})
-        result[(slice(None), *(window[dim] for dim in dims))] = cropped.values
+        result[(slice(None), *(window[dim] for dim in dims))] = values.values
     coords = {} if channels is None else {CHANNEL: channels.values}
-    return xr.DataArray(result, dims=(CHANNEL, *dims), coords=coords, attrs=image.attrs)
+    return xr.DataArray(result, dims=(CHANNEL, *dims), coords=coords, attrs=like.attrs)
+
+
+def choose_block(
+    sizes: Mapping[str, int],
+    *,
+    halo: Mapping[str, int],
+    limit: int,
+    largest: Mapping[str, int] = DEFAULT_BLOCK,
+    inner_weight: float = 0.0,
+) -> dict[str, int]:
+    """The largest block that keeps what is computed for it within a limit; depends on its arguments only.
+
+    Args:
+        sizes: of the image in space, px.
+        halo: px around a block, per dim.
+        limit: pixels that may be held at once, the halo counted.
+        largest: px that a block never exceeds, per dim.
+        inner_weight: how many more times the pixels without halo are held.
+
+    Returns:
+        px per block for each dim of ``sizes``: ``largest``, or a power of two below. The smallest there is, 16 px, is
+        taken even where it exceeds the limit.
+    """
+    for exponent in range(10, 4, -1):
+        block = {dim: min(largest[dim], 2**exponent) for dim in sizes}
+        inner = math.prod(min(block[dim], size) for dim, size in sizes.items())
+        outer = math.prod(min(block[dim] + 2 * halo.get(dim, 0), size) for dim, size in sizes.items())
+        if outer + inner_weight * inner <= limit:
+            return block
+    return {dim: min(largest[dim], 16) for dim in sizes}
 
 
 def _windows(sizes: Mapping[str, int], blocking: Blocking) -> Iterator[dict[str, slice]]:
@@ -92,17 +198,31 @@ def _windows(sizes: Mapping[str, int], blocking: Blocking) -> Iterator[dict[str,
         yield dict(zip(sizes, combination, strict=True))
 
 
-def _pad(image: xr.DataArray, dims: tuple[str, ...], blocking: Blocking) -> tuple[xr.DataArray, dict[str, int]]:
-    """Mirror the image outwards by its halo, and up to a whole number of ``align`` px."""
-    if blocking.border == "clip":
-        return image, {}
-    before = {dim: blocking.halo.get(dim, 0) for dim in dims}
-    widths = {dim: (halo, halo + -image.sizes[dim] % blocking.align) for dim, halo in before.items()}
-    return image.pad(widths, mode="symmetric"), before
-
-
-def _grown(window: slice, before: int, size: int, blocking: Blocking, dim: str) -> slice:
-    """A block with its halo, in the padded image's coordinates."""
+def _grown(window: slice, size: int, blocking: Blocking, dim: str) -> slice:
+    """A block with its halo, in the image's coordinates; it may reach beyond the image where that is mirrored."""
     halo = blocking.halo.get(dim, 0)
-    stop = window.stop + -window.stop % blocking.align
-    return slice(max(0, window.start + before - halo), min(size, stop + before + halo))
+    grown = slice(window.start - halo, window.stop + -window.stop % blocking.align + halo)
+    return grown if blocking.border == "symmetric" else slice(max(0, grown.start), min(size, grown.stop))
+
+
+def _read(image: xr.DataArray, seen: Mapping[str, slice]) -> xr.DataArray:
+    """Part of an image, in memory, mirrored outwards (edge included) where it reaches beyond."""
+    mirrored = {
+        dim: _mirrored(np.arange(window.start, window.stop), image.sizes[dim])
+        for dim, window in seen.items()
+        if window.start < 0 or window.stop > image.sizes[dim]
+    }
+    # first what is needed of the file, then turned round
+    needed = {
+        dim: slice(int(mirrored[dim].min()), int(mirrored[dim].max()) + 1) if dim in mirrored else window
+        for dim, window in seen.items()
+    }
+    loaded = image.isel(needed).load()
+    return loaded.isel({dim: places - needed[dim].start for dim, places in mirrored.items()})
+
+
+def _mirrored(places: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    """The pixel that is seen at places outside of an image that is mirrored again and again."""
+    folded = places % (2 * size)
+    mirrored: np.ndarray[Any, Any] = np.minimum(folded, 2 * size - 1 - folded)
+    return mirrored

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,13 +12,14 @@ import numpy as np
 import xarray as xr
 
 from s2d_zoo.contract import TO_MICROMETER
-from s2d_zoo.data.axes import DIM_TO_LETTER, label_axes
+from s2d_zoo.data.axes import DIM_TO_LETTER
 from s2d_zoo.data.image_metadata import (
     check_declared_size,
     check_number_type,
     pixel_size_from,
     pixel_size_of,
 )
+from s2d_zoo.data.stored import PutBlock, StoredArray, Window, chunks_of, index_of
 from s2d_zoo.errors import ImageFileError
 
 #: ilastik's own name for what it exports
@@ -36,39 +39,53 @@ def split_location(location: str) -> tuple[Path, str | None] | None:
     return Path(match["file"]), (match["key"] or "").strip("/") or None
 
 
-def read_hdf5(path: Path, key: str | None = None, axes: str | None = None) -> xr.DataArray:
-    """Read one dataset, in the order in which it is stored.
+def find_dataset(path: Path, key: str | None = None) -> StoredArray:
+    """Find one dataset. The file is open only while it is looked at, and later while parts are read.
 
     Args:
         path: the file.
         key: the dataset; may be left out if there is only one.
-        axes: one letter for each dimension as stored; overrides ``axistags``.
-
-    Returns:
-        The array with its dims, and ``attrs["pixel_size"]`` where known.
 
     Raises:
-        ImageFileError: if the key is missing, or there are several datasets and none was named.
-        AxesError: if the axes are neither known nor to be guessed.
-        OSError, KeyError, RuntimeError: from h5py, for damaged files.
+        ImageFileError: if the key is missing, if there are several datasets and none was named, or if it is no image.
+        OSError, KeyError, RuntimeError: from h5py, for damaged files; also when a part is read.
     """
     with h5py.File(path, "r") as file:
         dataset = _find(file, key, path)
         check_number_type(dataset.dtype, path)
         check_declared_size(dataset.shape, dataset.dtype, stored=path.stat().st_size, path=path)
-        array = label_axes(dataset[()], axes or _axes_of(dataset))
+        name, shape, dtype, axes = dataset.name, dataset.shape, dataset.dtype, _axes_of(dataset)
         sizes = np.ravel(dataset.attrs.get(_ELEMENT_SIZE, ()))
+
+    def read(index: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+        with h5py.File(path, "r") as file:
+            return np.asarray(file[name][index])
+
     pixel_size = pixel_size_from(dict(zip("zyx", sizes.tolist(), strict=True)), "um") if sizes.size == 3 else None
-    if pixel_size is not None:
-        array.attrs["pixel_size"] = pixel_size
-    return array
+    return StoredArray(shape=shape, dtype=dtype, read=read, axes=axes, pixel_size=pixel_size)
 
 
-def write_hdf5(path: Path, key: str | None, image: xr.DataArray) -> None:
-    """Write an image (channel (z) y x) as one gzipped dataset that ilastik reads; no timestamps."""
+@contextmanager
+def create_hdf5(path: Path, key: str | None, image: xr.DataArray) -> Iterator[PutBlock]:
+    """Create one gzipped dataset that ilastik reads, to be filled block by block; no timestamps.
+
+    Args:
+        path: the file to create.
+        key: the dataset.
+        image: channel (z) y x; its sizes, number type and pixel size count, not its values.
+
+    Yields:
+        What puts a block to its place.
+    """
     with h5py.File(path, "w", track_order=False) as file:
         dataset = file.create_dataset(
-            key or DEFAULT_KEY, data=image.values, chunks=True, compression="gzip", shuffle=True, track_times=False
+            key or DEFAULT_KEY,
+            shape=image.shape,
+            dtype=image.dtype,
+            chunks=chunks_of(image),
+            compression="gzip",
+            shuffle=True,
+            track_times=False,
         )
         dataset.attrs["axistags"] = _axistags([DIM_TO_LETTER[str(dim)] for dim in image.dims])
         pixel_size = pixel_size_of(image.attrs)
@@ -77,6 +94,11 @@ def write_hdf5(path: Path, key: str | None, image: xr.DataArray) -> None:
             # without a z, a section is taken as thick as its pixels are wide
             sizes = (pixel_size.z or pixel_size.x, pixel_size.y, pixel_size.x)
             dataset.attrs[_ELEMENT_SIZE] = np.array(sizes) * factor
+
+        def put(window: Window, block: xr.DataArray) -> None:
+            dataset[index_of(window, image.dims)] = block.values
+
+        yield put
 
 
 def check_nothing_lost(path: Path, key: str | None) -> None:

@@ -7,23 +7,25 @@ What comes out is always ordered as `s2d_zoo.types` says, with the pixel size in
 import os
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
-import imageio.v3 as iio
 import numpy as np
 import xarray as xr
 from PIL.Image import DecompressionBombError
 
 from s2d_zoo.data import hdf5, ome_zarr
 from s2d_zoo.data.atomic import atomic_write
-from s2d_zoo.data.axes import as_image, as_labels, label_axes
-from s2d_zoo.data.image_metadata import check_declared_size, check_number_type
+from s2d_zoo.data.axes import as_image, as_labels
+from s2d_zoo.data.image_metadata import check_number_type
 from s2d_zoo.data.ome_zarr import ZarrFormat
-from s2d_zoo.data.tiff import read_tiff, write_tiff
+from s2d_zoo.data.pictures import check_fits_png, create_png, read_npy, read_picture
+from s2d_zoo.data.stored import PlacedBlock, PutBlock
+from s2d_zoo.data.tiff import create_tiff, find_image
 from s2d_zoo.errors import ImageFileError, UserInputError
-from s2d_zoo.types import CHANNEL
 
 #: what the libraries below raise for files that are no image, cut off or damaged (each tried in the tests)
 _DAMAGED: Final = (
@@ -37,6 +39,8 @@ _DAMAGED: Final = (
     zlib.error,
     DecompressionBombError,
 )
+#: creates a file to be filled block by block
+_Create: TypeAlias = Callable[[Path], AbstractContextManager[PutBlock]]
 _KNOWN: Final = ".tif, .tiff, .png, .jpg, .jpeg, .h5, .hdf5, .hdf, .npy, .zarr"
 _WRITABLE: Final = ".tif, .tiff, .png, .h5, .hdf5, .hdf, .zarr"
 
@@ -60,7 +64,7 @@ def read_image(path: str | os.PathLike[str], *, axes: str | None = None) -> xr.D
         AxesError: if the axes are unknown, contradict the shape, or there are several time points.
         UserInputError: if floating point values are NaN or infinite.
     """
-    array = as_image(_read(os.fspath(path), axes), what=f"image {path}")
+    array = as_image(read_array(path, axes=axes), what=f"image {path}")
     check_finite(array, f"image {path}")
     return array.astype(np.uint8) if array.dtype == bool else array
 
@@ -81,7 +85,7 @@ def read_labels(path: str | os.PathLike[str], *, axes: str | None = None) -> xr.
         AxesError: as for `read_image`, or if there are several channels (a colour picture).
         UserInputError: if the values are not integers, or negative, or above 4294967295.
     """
-    array = as_labels(_read(os.fspath(path), axes), what=f"label image {path}")
+    array = as_labels(read_array(path, axes=axes), what=f"label image {path}")
     if array.dtype.kind == "f":
         msg = (
             f"Label images are integers, one id per pixel; {path} holds {array.dtype}. If these are probabilities, "
@@ -119,13 +123,51 @@ def write_image(
     """
     image = as_image(array)
     image = image.astype(np.uint8) if image.dtype == bool else image
-    check_number_type(image.dtype, Path(path))
-    target, write = _writer(os.fspath(path), image, zarr_format)
+    write_blocks(path, [({}, image)], like=image, overwrite=overwrite, zarr_format=zarr_format)
+
+
+def write_blocks(
+    path: str | os.PathLike[str],
+    blocks: Iterable[PlacedBlock],
+    *,
+    like: xr.DataArray,
+    overwrite: bool = False,
+    zarr_format: ZarrFormat = 2,
+) -> None:
+    """Write an image block by block, e.g. while it is computed; otherwise as `write_image`.
+
+    TIFF and Zarr get the same bytes as from `write_image`; of HDF5 the chunks may lie in another order. If the
+    blocks end with an error, nothing is left behind.
+
+    Args:
+        path: as for `write_image`; a ``.png`` takes one block only.
+        blocks: where each lies in the image, and its pixels. Together they fill the image.
+        like: channel (z) y x: sizes, number type and pixel size of what is written; its values do not count, see
+            `s2d_zoo.data.stored.outline_of`.
+        overwrite: as for `write_image`.
+        zarr_format: as for `write_image`.
+
+    Raises:
+        ImageFileError: as `write_image`; for a wrong name or a file that is there, before the first block is asked for.
+    """
+    check_number_type(like.dtype, Path(path))
+    target, create = _writer(os.fspath(path), like, zarr_format)
+    with ExitStack() as stack:
+        with _writing(target):
+            if overwrite:
+                _check_replaceable(target, os.fspath(path))
+            put = stack.enter_context(create(stack.enter_context(atomic_write(target, overwrite=overwrite))))
+        for window, block in blocks:
+            with _writing(target):
+                put(window, block)
+        with _writing(target):
+            stack.close()
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
     try:
-        if overwrite:
-            _check_replaceable(target, os.fspath(path))
-        with atomic_write(target, overwrite=overwrite) as written:
-            write(written)
+        yield
     except FileExistsError as error:
         raise ImageFileError(str(error)) from error
     except (OSError, ValueError) as error:
@@ -133,12 +175,13 @@ def write_image(
         raise ImageFileError(msg) from error
 
 
-def check_finite(array: xr.DataArray, what: str) -> None:
+def check_finite(array: xr.DataArray, what: str, *, start: Mapping[str, int] = MappingProxyType({})) -> None:
     """Check that there is no NaN and no infinity.
 
     Args:
         array: any dims and number type; integers always pass.
         what: named in the message.
+        start: px, where the array begins in the image that it is part of.
 
     Raises:
         UserInputError: with the number of such values and the position of the first.
@@ -150,7 +193,9 @@ def check_finite(array: xr.DataArray, what: str) -> None:
     if n_bad == 0:
         return
     first = np.unravel_index(int(bad.argmax()), bad.shape)
-    position = ", ".join(f"{dim}={int(index)}" for dim, index in zip(array.dims, first, strict=True))
+    position = ", ".join(
+        f"{dim}={int(index) + start.get(str(dim), 0)}" for dim, index in zip(array.dims, first, strict=True)
+    )
     msg = (
         f"The {what} should hold finite numbers, but {n_bad} of {bad.size} values are NaN or infinite, the first at "
         f"{position}. Fill them, e.g. with 0 or with the values around them."
@@ -158,11 +203,37 @@ def check_finite(array: xr.DataArray, what: str) -> None:
     raise UserInputError(msg)
 
 
-def _read(location: str, axes: str | None) -> xr.DataArray:
-    path, read = _reader(location)
-    _check_there(path, location)
+def read_array(path: str | os.PathLike[str], *, axes: str | None = None) -> xr.DataArray:
+    """Read an image in the order in which it is stored, whatever dims it has.
+
+    Args:
+        path: as for `read_image`.
+        axes: as for `read_image`.
+
+    Returns:
+        The number type of the file, native byte order; alpha is dropped; ``attrs["pixel_size"]`` as for `read_image`.
+
+    Raises:
+        ImageFileError: as for `read_image`.
+        AxesError: if the axes are unknown or contradict the shape.
+    """
+    location = os.fspath(path)
+    file, read = _reader(location)
+    check_there(file, location)
+    with reading(location):
+        array = read(file, axes)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+@contextmanager
+def reading(location: str) -> Iterator[None]:
+    """Say in plain words what a library complains about while a file is read.
+
+    Raises:
+        ImageFileError: if the file is damaged, cut off or of another kind, or does not fit into memory.
+    """
     try:
-        array = read(path, axes)
+        yield
     except UserInputError:
         raise
     except _DAMAGED as error:
@@ -175,33 +246,32 @@ def _read(location: str, axes: str | None) -> xr.DataArray:
     except MemoryError as error:
         msg = f"{location} does not fit into memory ({error}). Crop it, or work on it block by block as Zarr."
         raise ImageFileError(msg) from error
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _reader(location: str) -> tuple[Path, Callable[[Path, str | None], xr.DataArray]]:
     # Zarr first: the name of an array inside a store may look like anything
     if (zarr_place := ome_zarr.split_location(location)) is not None:
-        return zarr_place[0], lambda path, axes: ome_zarr.read_zarr(path, zarr_place[1], axes)
+        return zarr_place[0], lambda path, axes: ome_zarr.find_array(path, zarr_place[1]).load(axes)
     if (hdf5_place := hdf5.split_location(location)) is not None:
-        return hdf5_place[0], lambda path, axes: hdf5.read_hdf5(path, hdf5_place[1], axes)
+        return hdf5_place[0], lambda path, axes: hdf5.find_dataset(path, hdf5_place[1]).load(axes)
     try:
         return Path(location), _READERS[Path(location).suffix.lower()]
     except KeyError:
         raise _unknown_kind(location, _KNOWN) from None
 
 
-def _writer(location: str, image: xr.DataArray, zarr_format: ZarrFormat) -> tuple[Path, Callable[[Path], None]]:
+def _writer(location: str, image: xr.DataArray, zarr_format: ZarrFormat) -> tuple[Path, _Create]:
     zarr_place = ome_zarr.split_location(location)
     if zarr_place is not None and zarr_place[1] is None:
-        return zarr_place[0], lambda path: ome_zarr.write_ome_zarr(path, image, zarr_format=zarr_format)
+        return zarr_place[0], lambda path: ome_zarr.create_ome_zarr(path, image, zarr_format=zarr_format)
     if (hdf5_place := hdf5.split_location(location)) is not None:
-        return hdf5_place[0], lambda path: hdf5.write_hdf5(path, hdf5_place[1], image)
+        return hdf5_place[0], lambda path: hdf5.create_hdf5(path, hdf5_place[1], image)
     suffix = Path(location).suffix.lower()
     if suffix in {".tif", ".tiff"}:
-        return Path(location), lambda path: write_tiff(path, image)
+        return Path(location), lambda path: create_tiff(path, image)
     if suffix == ".png":
-        planes = _png_planes(image, location)
-        return Path(location), lambda path: iio.imwrite(path, planes, plugin="pillow", extension=".png")
+        check_fits_png(image, location)
+        return Path(location), create_png
     raise _unknown_kind(location, _WRITABLE)
 
 
@@ -213,7 +283,12 @@ def _unknown_kind(location: str, known: str) -> ImageFileError:
     )
 
 
-def _check_there(path: Path, location: str) -> None:
+def check_there(path: Path, location: str) -> None:
+    """Check that there is a file, or a store where ``location`` (as the user wrote it) names one.
+
+    Raises:
+        ImageFileError: if it is missing or empty, or a directory where a file is expected, or the other way round.
+    """
     if not path.exists():
         msg = f"There is no file {path} (asked for as {location!r} in {Path.cwd()}). Check the name."
         raise ImageFileError(msg)
@@ -235,43 +310,11 @@ def _check_replaceable(target: Path, location: str) -> None:
         hdf5.check_nothing_lost(*hdf5_place)
 
 
-def _read_picture(path: Path, axes: str | None) -> xr.DataArray:
-    with iio.imopen(path, "r", plugin="pillow") as file:
-        values = file.read(index=0)
-        mode = file.metadata(index=0).get("mode")
-    if mode == "CMYK":
-        msg = f"{path} is a CMYK picture for print, expected grey or RGB. Convert it to RGB."
-        raise ImageFileError(msg)
-    if values.ndim == 3 and values.shape[-1] in (2, 4):
-        values = values[..., :-1]
-    return label_axes(values, axes or "yxc"[: values.ndim])
-
-
-def _read_npy(path: Path, axes: str | None) -> xr.DataArray:
-    # mapped first: a header may declare more than there is
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    check_number_type(mapped.dtype, path)
-    check_declared_size(mapped.shape, mapped.dtype, stored=path.stat().st_size, path=path)
-    return label_axes(np.array(mapped), axes)
-
-
 _READERS: Final[Mapping[str, Callable[[Path, str | None], xr.DataArray]]] = {
-    ".tif": read_tiff,
-    ".tiff": read_tiff,
-    ".png": _read_picture,
-    ".jpg": _read_picture,
-    ".jpeg": _read_picture,
-    ".npy": _read_npy,
+    ".tif": lambda path, axes: find_image(path).load(axes),
+    ".tiff": lambda path, axes: find_image(path).load(axes),
+    ".png": read_picture,
+    ".jpg": read_picture,
+    ".jpeg": read_picture,
+    ".npy": read_npy,
 }
-
-
-def _png_planes(image: xr.DataArray, location: str) -> np.ndarray[Any, Any]:
-    fits = {("uint8", 1), ("uint8", 3), ("uint16", 1)}
-    if "z" in image.dims or (image.dtype.name, image.sizes[CHANNEL]) not in fits:
-        msg = (
-            f"A PNG holds 2D uint8 of 1 or 3 channels, or uint16 of 1; cannot write {dict(image.sizes)} of type "
-            f"{image.dtype} to {location}. Write a .tif instead."
-        )
-        raise ImageFileError(msg)
-    planes = [image.isel({CHANNEL: channel}).values for channel in range(image.sizes[CHANNEL])]
-    return np.stack(planes, axis=-1) if len(planes) > 1 else np.ascontiguousarray(planes[0])

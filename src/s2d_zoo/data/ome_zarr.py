@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -11,8 +12,9 @@ import zarr
 from zarr.codecs import GzipCodec
 
 from s2d_zoo.contract import PixelSize
-from s2d_zoo.data.axes import DIM_TO_LETTER, LETTER_TO_DIM, label_axes
+from s2d_zoo.data.axes import DIM_TO_LETTER, LETTER_TO_DIM
 from s2d_zoo.data.image_metadata import check_declared_size, check_number_type, pixel_size_from, pixel_size_of
+from s2d_zoo.data.stored import PutBlock, StoredArray, Window, chunks_of, index_of
 from s2d_zoo.errors import ImageFileError
 from s2d_zoo.types import CHANNEL
 
@@ -21,8 +23,6 @@ ZarrFormat: TypeAlias = Literal[2, 3]
 _LOCATION: Final = re.compile(r"(?P<store>.+?\.zarr)(?:[/\\]+(?P<key>.*))?", re.IGNORECASE)
 #: what marks a directory as Zarr
 _MARKERS: Final = ("zarr.json", ".zarray", ".zgroup")
-#: largest chunk that is written, in px
-_CHUNKS: Final = {CHANNEL: 1, "z": 16, "y": 512, "x": 512}
 
 
 def split_location(location: str) -> tuple[Path, str | None] | None:
@@ -38,21 +38,17 @@ def is_zarr(path: Path) -> bool:
     return any((path / marker).is_file() for marker in _MARKERS)
 
 
-def read_zarr(path: Path, key: str | None = None, axes: str | None = None) -> xr.DataArray:
-    """Read an array, or the full resolution of an OME-Zarr image, in the order in which it is stored.
+def find_array(path: Path, key: str | None = None) -> StoredArray:
+    """Find an array, or the full resolution of an OME-Zarr image.
 
     Args:
         path: the store, a directory.
         key: array or group inside it; may be left out if the store is an image or holds only one.
-        axes: one letter for each dimension as stored; overrides what the metadata say.
-
-    Returns:
-        The array with its dims, and ``attrs["pixel_size"]`` where known.
 
     Raises:
-        ImageFileError: if the key is missing, or there are several arrays and none was named.
-        AxesError: if the axes are neither known nor to be guessed.
-        OSError, ValueError, KeyError, TypeError, RuntimeError: from zarr and the codecs, for damaged stores.
+        ImageFileError: if the key is missing, if there are several arrays and none was named, or if it is no image.
+        OSError, ValueError, KeyError, TypeError, RuntimeError: from zarr and the codecs, for damaged stores; also
+            when a part is read.
     """
     root = zarr.open(store=path, mode="r")
     node = _descend(root, key, path)
@@ -68,19 +64,26 @@ def read_zarr(path: Path, key: str | None = None, axes: str | None = None) -> xr
         msg = f"{path} should hold the full resolution of an OME-Zarr image, but found a group {node.path!r}."
         raise ImageFileError(msg)
     found_axes = _array_axes(node) if multiscales is None else _ome_axes(multiscales)
-    array = label_axes(_read(node, path), axes or found_axes)
-    if pixel_size is not None:
-        array.attrs["pixel_size"] = pixel_size
-    return array
+    _check_image(node, path)
+    found = node
+
+    def read(index: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+        return np.asarray(found[index])
+
+    return StoredArray(shape=node.shape, dtype=node.dtype, read=read, axes=found_axes, pixel_size=pixel_size)
 
 
-def write_ome_zarr(path: Path, image: xr.DataArray, *, zarr_format: ZarrFormat = 2) -> None:
-    """Write an image (channel (z) y x) as an OME-Zarr image of one resolution.
+@contextmanager
+def create_ome_zarr(path: Path, image: xr.DataArray, *, zarr_format: ZarrFormat = 2) -> Iterator[PutBlock]:
+    """Create an OME-Zarr image of one resolution, to be filled block by block.
 
     Args:
         path: the store to create; nothing is there yet.
-        image: any number type.
+        image: channel (z) y x; its sizes, number type and pixel size count, not its values.
         zarr_format: 2 gives OME-Zarr 0.4, which every consumer reads; 3 gives OME-Zarr 0.5.
+
+    Yields:
+        What puts a block to its place.
     """
     dims = [str(dim) for dim in image.dims]
     group = zarr.create_group(store=path, zarr_format=zarr_format, attributes=_ome_attributes(image, zarr_format))
@@ -91,12 +94,16 @@ def write_ome_zarr(path: Path, image: xr.DataArray, *, zarr_format: ZarrFormat =
         shape=image.shape,
         dtype=image.dtype,
         compressors=deflate,
-        chunks=tuple(min(_CHUNKS[dim], image.sizes[dim]) for dim in dims),
+        chunks=chunks_of(image),
         # nested folders, as OME-Zarr asks for; version 2 has dots otherwise
         chunk_key_encoding={"name": "v2" if zarr_format == 2 else "default", "separator": "/"},
         dimension_names=dims if zarr_format == 3 else None,
     )
-    array[...] = image.values
+
+    def put(window: Window, block: xr.DataArray) -> None:
+        array[index_of(window, image.dims)] = block.values
+
+    yield put
 
 
 def _ome_attributes(image: xr.DataArray, zarr_format: ZarrFormat) -> dict[str, Any]:
@@ -150,11 +157,10 @@ def _show(names: list[str]) -> str:
     return shown + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
-def _read(array: zarr.Array[Any], path: Path) -> np.ndarray[Any, Any]:
+def _check_image(array: zarr.Array[Any], path: Path) -> None:
     check_number_type(array.dtype, path)
     stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     check_declared_size(array.shape, array.dtype, stored=stored, path=path)
-    return np.asarray(array[...])
 
 
 def _multiscales(group: zarr.Group) -> Mapping[str, Any] | None:

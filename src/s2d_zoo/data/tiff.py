@@ -2,18 +2,21 @@
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import tifffile
 import xarray as xr
+import zarr
 
 from s2d_zoo.contract import PixelSize
-from s2d_zoo.data.axes import LETTER_TO_DIM, label_axes
+from s2d_zoo.data.axes import LETTER_TO_DIM
 from s2d_zoo.data.image_metadata import check_declared_size, check_number_type, pixel_size_from, pixel_size_of
+from s2d_zoo.data.stored import PutBlock, StoredArray, Window, index_of
 from s2d_zoo.errors import ImageFileError
-from s2d_zoo.types import CHANNEL
+from s2d_zoo.types import CHANNEL, SPACE
 
 #: resolutions coarser than this, in micrometer, describe a printer or a screen (600 dpi: 42), not a microscope
 _COARSEST_PIXEL: Final = 20.0
@@ -26,20 +29,16 @@ _IMAGEJ_UNITS: Final = {"nanometer": "nm", "micrometer": "um", "millimeter": "mm
 _ALPHA: Final = (1, 2)
 
 
-def read_tiff(path: Path, axes: str | None = None) -> xr.DataArray:
-    """Read the one image of a TIFF file, in the order in which it is stored.
+def find_image(path: Path) -> StoredArray:
+    """Find the one image of a TIFF file. The file is open only while it is looked at, and later while parts are read.
 
-    Args:
-        path: the file.
-        axes: one letter for each dimension as stored; overrides what the file says.
-
-    Returns:
-        The array with its dims, and ``attrs["pixel_size"]`` where known. Alpha is dropped.
+    Of images stored in one piece, as ImageJ writes them, only the rows that are asked for are read; else the tiles
+    or strips that they touch. Images spread over several files are read as a whole.
 
     Raises:
         ImageFileError: if the file holds several images of the same kind, ends too early, or holds no numbers.
-        AxesError: if the axes are neither known nor to be guessed.
-        ValueError, IndexError, RuntimeError, OSError, struct.error: from tifffile and the codecs, for damaged files.
+        ValueError, IndexError, RuntimeError, OSError, struct.error: from tifffile and the codecs, for damaged files;
+            also when a part is read.
     """
     with tifffile.TiffFile(path) as file:
         first, *others = file.series
@@ -52,20 +51,29 @@ def read_tiff(path: Path, axes: str | None = None) -> xr.DataArray:
         _check_page_chain(file, path)
         check_number_type(first.dtype, path)
         check_declared_size(first.shape, first.dtype, stored=path.stat().st_size, path=path)
-        array = label_axes(first.asarray(), axes or _axes_of(first.axes))
-        if axes is None:
-            array = _drop_alpha(array, first)
-        pixel_size = _pixel_size_of(file)
-    if pixel_size is not None:
-        array.attrs["pixel_size"] = pixel_size
-    return array
+        return StoredArray(
+            shape=first.shape,
+            dtype=first.dtype,
+            read=lambda index: _read_part(path, index),
+            axes=_axes_of(first.axes),
+            pixel_size=_pixel_size_of(file),
+            n_alpha=_count_alpha(first),
+        )
 
 
-def write_tiff(path: Path, image: xr.DataArray) -> None:
-    """Write an image (channel (z) y x) such that Fiji opens it, where Fiji knows the type; uncompressed.
+@contextmanager
+def create_tiff(path: Path, image: xr.DataArray) -> Iterator[PutBlock]:
+    """Create a TIFF that Fiji opens, where Fiji knows the type, to be filled block by block; uncompressed.
 
     Types other than uint8, uint16 and float32, and images above 4 GiB, become a plain TIFF with the axes in
     tifffile's notation. The pixel size is kept. The same image gives the same bytes.
+
+    Args:
+        path: the file to create.
+        image: channel (z) y x; its sizes, number type and pixel size count, not its values.
+
+    Yields:
+        What puts a block to its place.
     """
     n_channels = image.sizes[CHANNEL]
     # ImageJ's order is z before channel; plane by plane no array needs to be turned round
@@ -83,7 +91,6 @@ def write_tiff(path: Path, image: xr.DataArray) -> None:
         metadata |= {"spacing": pixel_size.z} if pixel_size.z else {}
     tifffile.imwrite(
         path,
-        _planes(image),
         shape=tuple(size for size in shape[:2] if size > 1) + shape[2:],
         dtype=image.dtype,
         imagej=imagej,
@@ -93,13 +100,41 @@ def write_tiff(path: Path, image: xr.DataArray) -> None:
         resolution=resolution,
         resolutionunit="NONE",
     )
+    with tifffile.TiffFile(path) as written:
+        begin = written.series[0].dataoffset
+    if begin is None:
+        msg = "tifffile did not lay out the image in one piece"
+        raise OSError(msg)
+    with path.open("r+b") as file:
+        yield lambda window, block: _put(file, begin, shape, window, block)
 
 
-def _planes(image: xr.DataArray) -> Iterator[np.ndarray[Any, Any]]:
-    for z in range(image.sizes.get("z", 1)):
-        volume = image.isel(z=z, missing_dims="ignore")
-        for channel in range(image.sizes[CHANNEL]):
-            yield np.ascontiguousarray(volume.isel({CHANNEL: channel}).values)
+def _put(file: BinaryIO, begin: int, shape: tuple[int, ...], window: Window, block: xr.DataArray) -> None:
+    """Write a block (channel (z) y x) into pixels stored as z channel y x, from byte ``begin`` on, row by row."""
+    values = block.values if "z" in block.dims else block.values[:, np.newaxis]
+    z, y, x = (range(size)[part] for size, part in zip((shape[0], *shape[2:]), index_of(window, SPACE), strict=True))
+    for channel in range(shape[1]):
+        for depth, plane in zip(z, values[channel], strict=True):
+            first = (depth * shape[1] + channel) * shape[2] + y.start
+            whole_rows = len(x) == shape[3]
+            for row, pixels in [(0, plane)] if whole_rows else enumerate(plane):
+                file.seek(begin + ((first + row) * shape[3] + x.start) * values.itemsize)
+                file.write(np.ascontiguousarray(pixels).data)
+
+
+def _read_part(path: Path, index: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        whole = all(part.start == 0 and part.stop >= size for part, size in zip(index, series.shape, strict=True))
+        if whole or series.is_multifile:
+            return np.asarray(series.asarray()[index])
+        if series.dataoffset is not None and series.keyframe.is_memmappable:
+            # mapped anew for each part: what was touched would count as this process's memory until it is let go
+            dtype = series.dtype.newbyteorder(file.byteorder)
+            mapped = np.memmap(path, dtype=dtype, mode="r", offset=series.dataoffset, shape=series.shape)
+            return np.array(mapped[index])
+        with series.aszarr(level=0) as store:
+            return np.asarray(zarr.open_array(store, mode="r")[index])
 
 
 def _axes_of(found: str) -> str | None:
@@ -112,12 +147,8 @@ def _axes_of(found: str) -> str | None:
     return letters if known else None
 
 
-def _drop_alpha(array: xr.DataArray, series: tifffile.TiffPageSeries) -> xr.DataArray:
-    page = series.keyframe
-    n_alpha = sum(kind in _ALPHA for kind in page.extrasamples)
-    if n_alpha == 0 or "S" not in series.axes:
-        return array
-    return array.isel({CHANNEL: slice(None, -n_alpha)})
+def _count_alpha(series: tifffile.TiffPageSeries) -> int:
+    return sum(kind in _ALPHA for kind in series.keyframe.extrasamples) if "S" in series.axes else 0
 
 
 def _check_page_chain(file: tifffile.TiffFile, path: Path) -> None:

@@ -8,7 +8,8 @@ import xarray as xr
 from scipy import ndimage
 
 from s2d_zoo.architectures.unet import UNet
-from s2d_zoo.contract import Misfit, RFContract, check_fit, matching_channels
+from s2d_zoo.contract import RFContract
+from s2d_zoo.contract_fit import Misfit, check_fit, matching_channels
 from s2d_zoo.data.axes import as_image
 from s2d_zoo.data.network import apply_network
 from s2d_zoo.errors import ConfigError, ContractMismatchError

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from s2d_zoo.contract import Misfit
+from s2d_zoo.contract import ProbabilityPredictor
+from s2d_zoo.contract_fit import Misfit
 from s2d_zoo.data.atomic import atomic_write
 from s2d_zoo.data.scores import Score
 from s2d_zoo.pipeline.fusion import Fused, Loss
@@ -66,6 +67,7 @@ def adapt(
     settings: AdaptSettings,
     output: Path,
     *,
+    classifier: ProbabilityPredictor | None = None,
     existing: Literal["refuse", "overwrite", "resume"] = "refuse",
     progress: bool = True,
 ) -> AdaptResult:
@@ -75,6 +77,8 @@ def adapt(
         inputs: files to work on.
         settings: what to do with them.
         output: folder for the results.
+        classifier: gives the probabilities, e.g. a `s2d_zoo.rf_adapter.predictors.SklearnClassifier`; the strokes are
+            then for pseudo-labels and tests only. A forest is fitted on them when ``None``.
         existing: what to do if the folder is not empty; see `s2d_zoo.pipeline.job.open_job`.
         progress: show progress bars on stderr.
 
@@ -86,16 +90,16 @@ def adapt(
     """
     clock = Clock()
     with clock.stage("reading"):
-        job = open_job(inputs, settings, output, existing=existing, progress=progress)
+        job = open_job(inputs, settings, output, classifier=classifier, existing=existing, progress=progress)
     with clock.stage("forests"):
         forests = fit_forests(job)
-        save_classifier(forests.main, output / "classifier.safetensors")
-    misfits = job.enhancer.check(forests.main.contract)
+        if forests.forest is not None:
+            save_classifier(forests.forest, output / "classifier.safetensors")
+    misfits = job.enhancer.check(forests.contract)
     for misfit in misfits:
         logger.warning("%s", misfit)
     with clock.stage("enhancement"):
-        predictions = predict(job, forests, job.data.images, what="image")
-        test_predictions = predict(job, forests, job.data.test_images, what="test image")
+        predictions, test_predictions = predict(job, forests)
     with clock.stage("fusion"):
         fused, not_fused = fuse_forest(job, forests)
         loss = None if fused is None else fused.loss(job.data.images)
@@ -104,7 +108,7 @@ def adapt(
     with clock.stage("pseudo-labels"):
         predictions = add_pseudo_labels(job, forests, predictions)
     with clock.stage("segmentors"):
-        compared = bool(job.data.ground_truth or job.data.test_ground_truth)
+        compared = job.data.painted and bool(job.data.ground_truth or job.data.test_ground_truth)
         segmentors = train_segmentors(job, predictions, baseline=compared)
         predictions = add_segmentations(segmentors, predictions, job.data.images)
         test_predictions = add_segmentations(segmentors, test_predictions, job.data.test_images)

@@ -10,7 +10,8 @@ import torch
 import xarray as xr
 
 from s2d_zoo.architectures.pixel_forest import PixelForest
-from s2d_zoo.contract import RFContract, matching_channels
+from s2d_zoo.contract import RFContract
+from s2d_zoo.contract_fit import matching_channels
 from s2d_zoo.data.axes import as_image
 from s2d_zoo.data.images import read_image
 from s2d_zoo.enhancer.prediction import Enhancer
@@ -21,10 +22,10 @@ from s2d_zoo.export.fused import build_pixel_forest
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.export.tolerance import FloatArray
 from s2d_zoo.pipeline.inputs import hash_path
+from s2d_zoo.pipeline.projects import open_classifier
 from s2d_zoo.pipeline.single_steps import refuse_existing
 from s2d_zoo.pipeline.validated import write_validated
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
-from s2d_zoo.rf_adapter.persistence import load_classifier
 from s2d_zoo.types import CHANNEL
 from s2d_zoo.validate.report import ValidationReport
 from s2d_zoo.zoo.collection import find_model
@@ -223,6 +224,7 @@ def fuse_files(
     enhancer: str,
     words: FusedWords,
     settings: FusionSettings,
+    foreground: int | None = None,
     axes: str | None = None,
     overwrite: bool = False,
     progress: bool = False,
@@ -230,12 +232,13 @@ def fuse_files(
     """Fuse a saved forest with an enhancer, and write and validate the package.
 
     Args:
-        classifier: as `s2d-zoo classify --save-classifier` and `s2d-zoo adapt` write it.
+        classifier: as `s2d-zoo classify --save-classifier` and `s2d-zoo adapt` write it, or an ilastik project.
         image: a raw image, for the test tensors and for what is lost by limiting the forest.
         output: the package, ``*.zip``.
         enhancer: id of a bundled enhancer, or path of a package.
         words: what the package says of itself.
         settings: how much of the forest goes into it.
+        foreground: label of the objects in an ilastik project; as its names say, else 2, when ``None``.
         axes: of the image, where the file does not tell.
         overwrite: replace an existing package.
         progress: show on stderr which check is running.
@@ -243,13 +246,18 @@ def fuse_files(
     Raises:
         ContractMismatchError: if the forest does not deliver what the enhancer takes.
         ConfigError: if the package is there already, or the forest cannot be fused.
+        ProjectFileError: for an ilastik project that cannot be read.
         SavedFileError, ImageFileError, PackageError: for files that cannot be read or written.
     """
     refuse_existing(output, overwrite=overwrite, inputs=(classifier, image))
     package = find_model(enhancer)
     loaded = load_enhancer(package)
-    fused = fuse(load_classifier(classifier), loaded, settings)
     picture = as_image(read_image(image, axes=axes))
+    opened = open_classifier(classifier, foreground=foreground, images=[picture])
+    if not isinstance(opened, PixelClassifier):
+        msg = f"{classifier} has two forests one after another (Autocontext); only a single forest can be fused."
+        raise ConfigError(msg)
+    fused = fuse(opened, loaded, settings)
     if picture.sizes[CHANNEL] != fused.contract.raw_channels:
         msg = (
             f"The classifier was fitted on images with {fused.contract.raw_channels} channels; {image} has "
@@ -280,8 +288,9 @@ def fuse_files(
 
 def describe_lineage(fused: Fused) -> tuple[str, ...]:
     """What a fused model was made from, one sentence each."""
+    labels = fused.contract.forest.labels
     return (
-        f"Random Forest: {fused.classifier.forest.n_trees} trees on ilastik's features, fitted on strokes",
+        f"Random Forest: {fused.classifier.forest.n_trees} trees on ilastik's features, fitted on {labels}",
         f"Enhancer: {fused.enhancer.id}",
         "Both fused into one network, without further training",
     )

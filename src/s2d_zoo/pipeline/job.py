@@ -6,20 +6,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from s2d_zoo.contract import ClassContract, ForestContract, RFContract
+from s2d_zoo.contract import ClassContract, ProbabilityPredictor, RFContract
 from s2d_zoo.data.atomic import read_json, write_json
-from s2d_zoo.data.axes import count_space_dims
 from s2d_zoo.data.scribbles import StrokeSplit, hold_out_strokes
 from s2d_zoo.enhancer.prediction import Enhancer, check_rescale
 from s2d_zoo.enhancer.pretrained import load_enhancer
-from s2d_zoo.errors import ConfigError, ScribbleError
+from s2d_zoo.errors import ConfigError
 from s2d_zoo.export.description import Attribution, check_words
 from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.finetune.pseudo_labels import DEFAULT_CONFIDENCE
 from s2d_zoo.pipeline.fusion import FusionSettings
-from s2d_zoo.pipeline.inputs import AdaptData, AdaptInputs, hash_path, read_inputs
+from s2d_zoo.pipeline.inputs import AdaptInputs, hash_path
 from s2d_zoo.pipeline.record import describe_run
-from s2d_zoo.rf_adapter.classifier import ForestSettings, foreground_channels, name_classes
+from s2d_zoo.pipeline.sources import AdaptData, read_inputs
+from s2d_zoo.rf_adapter.classifier import ForestSettings
 from s2d_zoo.zoo.collection import find_model
 
 RUN_FILE: Final = "run.json"
@@ -62,7 +62,7 @@ class AdaptSettings:
     attribution: Attribution
     model_name: str = "Segmentor adapted with s2d-zoo"
     class_names: tuple[str, ...] | None = None  #: one for each label of the strokes
-    foreground: int = 2  #: label of the objects in the strokes
+    foreground: int | None = None  #: label of the objects in the strokes; 2, or as a project's names say, when None
     forest: ForestSettings = field(default_factory=ForestSettings)
     pseudo_labels: PseudoLabelSettings = field(default_factory=PseudoLabelSettings)
     rescale: float | Literal["auto"] = 1.0  #: resize probabilities by this before the enhancer, and back after it
@@ -110,7 +110,12 @@ class Job:
     @property
     def classes(self) -> tuple[ClassContract, ...]:
         """Name and meaning of label 1, 2, … of the strokes."""
-        return _name_classes(self.data, self.settings)
+        return self.data.classes
+
+    @property
+    def foreground(self) -> int:
+        """Label of the objects in the strokes."""
+        return self.data.foreground
 
     def rescale_factor(self, delivered: RFContract) -> float:
         """By which factor probabilities are resized before the enhancer."""
@@ -127,7 +132,7 @@ class Job:
 
     def image_folder(self, index: int) -> Path:
         """Where the maps of an image go."""
-        return self.output / "images" / f"{index + 1:02d}-{self.inputs.images[index].stem}"
+        return self.output / "images" / f"{index + 1:02d}-{_file_name(self.data.names[index])}"
 
     def test_image_folder(self, index: int) -> Path:
         """Where the maps of a test image go."""
@@ -143,6 +148,7 @@ def open_job(
     settings: AdaptSettings,
     output: Path,
     *,
+    classifier: ProbabilityPredictor | None = None,
     existing: Literal["refuse", "overwrite", "resume"] = "refuse",
     progress: bool = True,
 ) -> Job:
@@ -152,6 +158,7 @@ def open_job(
         inputs: files to work on.
         settings: what to do with them.
         output: folder for the results.
+        classifier: gives the probabilities; None to fit a forest, or to use what the inputs name.
         existing: what to do if the folder is not empty: refuse; begin anew and replace files; or go on with the
             same run where it was interrupted.
         progress: show progress bars on stderr.
@@ -164,10 +171,13 @@ def open_job(
     _check_folder(output, existing)
     package = find_model(inputs.enhancer)
     enhancer = load_enhancer(package)
-    data = read_inputs(inputs)
+    data = read_inputs(inputs, foreground=settings.foreground, class_names=settings.class_names, classifier=classifier)
     _check_enhancer(enhancer, package, data, settings)
     hashes = {**inputs.hashes(), f"enhancer {inputs.enhancer}": hash_path(package)}
-    run = describe_run("adapt", options={"inputs": inputs, "settings": settings}, hashes=hashes, seed=settings.seed)
+    options: dict[str, object] = {"inputs": inputs, "settings": settings}
+    if classifier is not None:
+        options["classifier"] = {"type": type(classifier).__name__, "contract": classifier.contract}
+    run = describe_run("adapt", options=options, hashes=hashes, seed=settings.seed)
     job = Job(
         inputs=inputs,
         settings=settings,
@@ -199,28 +209,16 @@ def _remove_earlier(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
 
 
-def _name_classes(data: AdaptData, settings: AdaptSettings) -> tuple[ClassContract, ...]:
-    names = settings.class_names
-    return name_classes(max(data.n_classes, len(names or ())), foreground=settings.foreground, names=names)
+def _file_name(name: str) -> str:
+    """Of an image's name, what a folder can be called."""
+    return re.sub(r"[^\w.+-]+", "_", Path(name).stem)
 
 
 def _check_enhancer(enhancer: Enhancer, package: Path, data: AdaptData, settings: AdaptSettings) -> None:
     """Refuse what the first forest would show not to fit, before there is one."""
-    classes = _name_classes(data, settings)
-    if not any(bool((strokes == settings.foreground).any()) for strokes in data.scribbles):
-        msg = f"No stroke has the label of the foreground, {settings.foreground}. Paint it, or say --foreground LABEL."
-        raise ScribbleError(msg)
-    image = data.images[0]
-    expected = RFContract(
-        ndim=count_space_dims(image),
-        classes=classes,
-        channels=foreground_channels(classes),
-        forest=ForestContract(implementation="sklearn", labels="strokes"),
-        pixel_size=image.attrs.get("pixel_size"),
-    )
-    enhancer.check(expected)
+    enhancer.check(data.delivered)
     if settings.rescale == "auto":
-        check_rescale(enhancer.rescale_factor(expected))
+        check_rescale(enhancer.rescale_factor(data.delivered))
     if package.name in (f"{settings.model_id}.zip", f"{settings.fused_id}.zip"):
         msg = f"Another model and the enhancer would both be written to {package.name}. Choose another --name."
         raise ConfigError(msg)

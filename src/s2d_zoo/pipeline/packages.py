@@ -70,11 +70,10 @@ def _provenance(job: Job) -> dict[str, Any]:
 
 
 def _write_fused(job: Job, fused: Fused, scores: Mapping[str, Mapping[str, Score]], target: Path) -> ValidationReport:
-    painted = sum(int((strokes > 0).sum()) for strokes in job.data.scribbles)
     facts = CardFacts(
         training_data=_training_data(job),
         training_data_license="not stated; that of the images",
-        strokes=f"{painted} px painted on {len(job.data.scribbles)} image(s)",
+        strokes=_strokes_in_words(job),
         seed=job.settings.seed,
         evaluation="Foreground IoU at 0.5" if scores else "",
         figures={
@@ -102,8 +101,24 @@ def _write_fused(job: Job, fused: Fused, scores: Mapping[str, Mapping[str, Score
     return report
 
 
+def _strokes_in_words(job: Job) -> str:
+    painted = sum(int((strokes > 0).sum()) for strokes in job.data.scribbles)
+    return (
+        f"{painted} px painted on {len(job.data.scribbles)} image(s)" if painted else "none; probabilities were given"
+    )
+
+
+def _classifier_in_words(job: Job) -> str:
+    if not job.data.predictors:
+        return f"Random Forest: {job.settings.forest.n_estimators} trees on ilastik's features, fitted on the strokes"
+    forest = job.data.delivered.forest
+    if job.inputs.ilastik_project is not None:
+        return f"Random Forest: {forest.n_estimators} trees as trained in ilastik, {forest.labels}"
+    return f"Probabilities: made by another classifier ({forest.labels})"
+
+
 def _training_data(job: Job) -> str:
-    names = ", ".join(path.name for path in job.inputs.images)
+    names = ", ".join(job.data.names)
     return f"{len(job.data.images)} image(s) given by the user: {names}"
 
 
@@ -143,9 +158,14 @@ def _write_segmentor(
             if method != "fused"
         },
         lineage=(
-            f"Random Forest: {settings.forest.n_estimators} trees on ilastik's features, fitted on the strokes",
+            _classifier_in_words(job),
             f"Enhancer: {job.enhancer.id}",
-            f"Segmentor: a U-Net trained on pseudo-labels, weighted by {settings.pseudo_labels.n_forests} forests",
+            "Segmentor: a U-Net trained on pseudo-labels, "
+            + (
+                f"weighted by {settings.pseudo_labels.n_forests} forests"
+                if job.data.painted
+                else "trusted where the enhancer is sure"
+            ),
         ),
     )
     return write_validated(

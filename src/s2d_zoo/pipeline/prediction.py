@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import xarray as xr
 
-from s2d_zoo.contract import ProbabilityPredictor, matching_channels
+from s2d_zoo.contract import ProbabilityPredictor, RFContract
+from s2d_zoo.contract_fit import matching_channels
 from s2d_zoo.data.images import write_image
 from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.scribbles import resample_strokes
@@ -19,10 +20,20 @@ from s2d_zoo.types import CHANNEL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forests:
-    """The forest that is shown and kept, and those that vote on pseudo-labels."""
+    """What is shown and kept, and the forests that vote on pseudo-labels."""
 
-    main: PixelClassifier  #: fitted on all strokes
-    members: tuple[PixelClassifier, ...]  #: fitted on resampled strokes, without those held out
+    main: tuple[ProbabilityPredictor, ...]  #: one for each image: fitted on all strokes, or given
+    members: tuple[PixelClassifier, ...]  #: fitted on resampled strokes, without those held out; none without strokes
+
+    @property
+    def contract(self) -> RFContract:
+        """What the main one delivers."""
+        return self.main[0].contract
+
+    @property
+    def forest(self) -> PixelClassifier | None:
+        """The main one, if it is a forest on features of the raw image."""
+        return self.main[0] if isinstance(self.main[0], PixelClassifier) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +49,18 @@ class Prediction:
 
 
 def fit_forests(job: Job) -> Forests:
-    """Fit all forests.
+    """Fit all forests that there are not yet.
 
     Raises:
         ScribbleError: if the strokes are of one class only.
     """
-    main = _new_classifier(job, seed=job.settings.seed).fit(job.data.images, job.data.scribbles)
-    members = []
+    main = job.data.predictors
+    if not main:
+        fitted = _new_classifier(job, seed=job.settings.seed).fit(job.data.images, job.data.scribbles)
+        main = (fitted,) * len(job.data.images)
+    members: list[PixelClassifier] = []
+    if not job.data.painted:
+        return Forests(main=main, members=())
     for number in range(1, job.settings.pseudo_labels.n_forests + 1):
         seed = job.settings.seed + number
         strokes = resample_strokes(job.split.training, seed=seed)
@@ -52,21 +68,30 @@ def fit_forests(job: Job) -> Forests:
     return Forests(main=main, members=tuple(members))
 
 
-def predict(job: Job, forests: Forests, images: Sequence[xr.DataArray], *, what: str) -> list[Prediction]:
-    """Probabilities and enhanced probabilities of images (channel y x each)."""
-    return [
-        _predict_one(job, forests.main, image, f"{what} {number} of {len(images)}")
-        for number, image in enumerate(images, start=1)
-    ]
+def predict(job: Job, forests: Forests) -> tuple[list[Prediction], list[Prediction]]:
+    """Probabilities and enhanced probabilities of the images, and of the test images."""
+    images, tests = job.data.images, job.data.test_images
+    return (
+        [
+            _predict_one(job, main, image, f"image {number} of {len(images)}")
+            for number, (main, image) in enumerate(zip(forests.main, images, strict=True), start=1)
+        ],
+        [
+            _predict_one(job, forests.main[0], image, f"test image {number} of {len(tests)}")
+            for number, image in enumerate(tests, start=1)
+        ],
+    )
 
 
 def fuse_forest(job: Job, forests: Forests) -> tuple[Fused | None, str]:
     """The forest and the enhancer in one network; if that cannot be, why not."""
-    factor = job.rescale_factor(forests.main.contract)
+    if forests.forest is None:
+        return None, "the probabilities do not come from one forest on features of the raw image"
+    factor = job.rescale_factor(forests.contract)
     if factor != 1.0:
         return None, f"probabilities are rescaled by {factor:g} before the enhancer, which no tile-wise network can do"
     try:
-        return fuse(forests.main, job.enhancer, job.settings.fusion), ""
+        return fuse(forests.forest, job.enhancer, job.settings.fusion), ""
     except ConfigError as error:
         return None, str(error)
 
@@ -84,19 +109,25 @@ def add_fused(
 
 
 def add_pseudo_labels(job: Job, forests: Forests, predictions: Sequence[Prediction]) -> list[Prediction]:
-    """Pseudo-labels of the images with strokes, by the vote of the members."""
+    """Pseudo-labels of the images, by the vote of the members; without them, where the enhanced map is sure."""
     labelled = []
     for number, (prediction, image, strokes) in enumerate(
         zip(predictions, job.data.images, job.split.training, strict=True), start=1
     ):
-        votes = [
-            _predict_one(job, member, image, f"pseudo-labels {number}, forest {k} of {len(forests.members)}").enhanced
-            for k, member in enumerate(forests.members, start=1)
-        ]
+        votes = (
+            [prediction.enhanced]
+            if not forests.members
+            else [
+                _predict_one(
+                    job, member, image, f"pseudo-labels {number}, forest {k} of {len(forests.members)}"
+                ).enhanced
+                for k, member in enumerate(forests.members, start=1)
+            ]
+        )
         labels = consensus_labels(
             votes,
             scribbles=strokes,
-            foreground=job.settings.foreground,
+            foreground=job.foreground,
             confidence=job.settings.pseudo_labels.confidence,
         )
         labelled.append(replace(prediction, labels=labels))
@@ -126,7 +157,9 @@ def _maps(prediction: Prediction) -> dict[str, xr.DataArray]:
 
 
 def _new_classifier(job: Job, *, seed: int) -> PixelClassifier:
-    return PixelClassifier(settings=job.settings.forest, classes=job.classes, random_state=seed)
+    return PixelClassifier(
+        selection=job.data.selection, settings=job.settings.forest, classes=job.classes, random_state=seed
+    )
 
 
 def _predict_one(job: Job, classifier: ProbabilityPredictor, image: xr.DataArray, text: str) -> Prediction:

@@ -48,8 +48,8 @@ def write_report(result: AdaptResult) -> Path:
     page = environment.from_string(template).render(
         facts=facts,
         images=[
-            {"name": path.name, "picture": _as_data(_draw_training_image(result, index))}
-            for index, path in enumerate(result.job.inputs.images)
+            {"name": name, "picture": _as_data(_draw_training_image(result, index))}
+            for index, name in enumerate(result.job.data.names)
         ],
         test_images=[
             {"name": path.name, "picture": _as_data(_draw_test_image(result, index))}
@@ -121,7 +121,7 @@ def summarise(result: AdaptResult) -> dict[str, Any]:
 def _pseudo_label_iou(result: AdaptResult) -> float | None:
     """IoU, on the held-out strokes, of the labels that the segmentor learnt from."""
     foregrounds = [prediction.labels.labels[0] for prediction in result.predictions if prediction.labels is not None]
-    score = score_strokes(foregrounds, result.job.split.held_out, foreground=result.job.settings.foreground)
+    score = score_strokes(foregrounds, result.job.split.held_out, foreground=result.job.foreground)
     return None if score is None else score.iou
 
 

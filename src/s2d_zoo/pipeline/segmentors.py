@@ -37,14 +37,14 @@ def train_segmentors(job: Job, predictions: Sequence[Prediction], *, baseline: b
             settings,
             folder=job.checkpoints("segmentor"),
             held_out=job.split.held_out,
-            foreground=job.settings.foreground,
+            foreground=job.foreground,
             progress=job.label("segmentor"),
         )
     except NotImprovedError as error:
         problem = str(error)
     rival = None
     if baseline:
-        strokes = [stroke_labels(one, foreground=job.settings.foreground) for one in job.split.training]
+        strokes = [stroke_labels(one, foreground=job.foreground) for one in job.split.training]
         rival = fit_segmentor(
             start,
             job.data.images,

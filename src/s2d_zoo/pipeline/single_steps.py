@@ -2,7 +2,6 @@
 
 import logging
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,8 +9,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from s2d_zoo.contract import ForestContract, RFContract
-from s2d_zoo.data.axes import as_labels, check_same_space, count_space_dims, space_dims
+from s2d_zoo.data.axes import as_labels, check_same_space, space_dims
 from s2d_zoo.data.images import read_image, write_image
 from s2d_zoo.data.network import load_network, save_network
 from s2d_zoo.data.scribbles import read_scribbles
@@ -21,56 +19,25 @@ from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.finetune.finetuning import SegmentorSettings, SegmentorTraining, new_segmentor, train_segmentor
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels
+from s2d_zoo.pipeline.classification import classify_file, refuse_existing
+from s2d_zoo.pipeline.projects import open_classifier
+from s2d_zoo.pipeline.sources import warn_about_sum
 from s2d_zoo.pipeline.validated import write_validated
-from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, foreground_channels, name_classes
-from s2d_zoo.rf_adapter.persistence import load_classifier, save_classifier
+from s2d_zoo.rf_adapter.predictors import ProbabilityMaps
 from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 from s2d_zoo.validate.report import ValidationReport
 from s2d_zoo.zoo.collection import find_model
 
+__all__ = [
+    "FinetuneFiles",
+    "classify_file",
+    "enhance_file",
+    "export_file",
+    "finetune_files",
+    "refuse_existing",
+]
+
 logger = logging.getLogger(__name__)
-
-
-def classify_file(
-    image: Path,
-    output: Path,
-    *,
-    scribbles: Path | None = None,
-    classifier: Path | None = None,
-    save_to: Path | None = None,
-    axes: str | None = None,
-    foreground: int = 2,
-    class_names: Sequence[str] | None = None,
-    forest: ForestSettings | None = None,
-    seed: int = 0,
-    overwrite: bool = False,
-    progress: bool = True,
-) -> Path:
-    """Fit a forest on strokes, or load one, and write its probabilities of an image.
-
-    Raises:
-        ConfigError: unless exactly one of strokes and classifier is given, or if the output is there already.
-        UserInputError: for anything wrong with image or strokes.
-        ImageFileError, SavedFileError: for files that cannot be read or written.
-    """
-    if (scribbles is None) == (classifier is None):
-        msg = "Give either --scribbles, to fit a forest, or --classifier, to use a saved one."
-        raise ConfigError(msg)
-    for target in (output, save_to):
-        refuse_existing(target, overwrite=overwrite, inputs=(image, scribbles, classifier))
-    picture = read_image(image, axes=axes)
-    if classifier is not None:
-        fitted = load_classifier(classifier)
-    elif scribbles is not None:
-        strokes = read_scribbles(scribbles)
-        n_classes = max(int(strokes.max()), len(class_names or ()), 2)
-        classes = name_classes(n_classes, foreground=foreground, names=class_names)
-        fitted = PixelClassifier(settings=forest, classes=classes, random_state=seed).fit(picture, strokes)
-    if save_to is not None:
-        save_classifier(fitted, save_to)
-    probabilities = fitted.predict_proba(picture, progress="forest" if progress else None)
-    write_image(output, probabilities, overwrite=overwrite)
-    return output
 
 
 def enhance_file(
@@ -80,7 +47,7 @@ def enhance_file(
     enhancer: str,
     classifier: Path | None = None,
     axes: str | None = None,
-    foreground: int = 2,
+    foreground: int | None = None,
     rescale: float | Literal["auto"] = 1.0,
     overwrite: bool = False,
     progress: bool = True,
@@ -90,41 +57,19 @@ def enhance_file(
     Raises:
         ContractMismatchError: if the probabilities are not what the enhancer takes.
         ConfigError: if the output is there already, or the factor cannot be told.
-        ImageFileError, PackageError: for files that cannot be read or written.
+        ImageFileError, PackageError, SavedFileError, ProjectFileError: for files that cannot be read or written.
     """
     refuse_existing(output, overwrite=overwrite, inputs=(probabilities, classifier))
     loaded = load_enhancer(find_model(enhancer))
-    maps = read_image(probabilities, axes=axes)
-    delivered = (
-        load_classifier(classifier).contract if classifier else describe_probabilities(maps, foreground=foreground)
-    )
+    described = ProbabilityMaps.describe(read_image(probabilities, axes=axes), foreground=foreground or 2)
+    warn_about_sum(probabilities, described)
+    delivered = open_classifier(classifier, foreground=foreground).contract if classifier else described.contract
     factor = loaded.rescale_factor(delivered) if rescale == "auto" else rescale
     for misfit in loaded.check(delivered):
         logger.warning("%s", misfit)
-    enhanced = loaded.enhance(maps, delivered, rescale=factor, progress="enhancer" if progress else None)
+    enhanced = loaded.enhance(described.maps, delivered, rescale=factor, progress="enhancer" if progress else None)
     write_image(output, enhanced, overwrite=overwrite)
     return output
-
-
-def describe_probabilities(maps: xr.DataArray, *, foreground: int) -> RFContract:
-    """Contract of probabilities of which nothing is known but their channels (channel (z) y x).
-
-    Raises:
-        UserInputError: if there is only one channel.
-        ConfigError: if the foreground is not one of the channels.
-    """
-    if maps.sizes[CHANNEL] < 2:
-        msg = "Probabilities of all classes are needed, one channel for each label; found one channel only."
-        raise UserInputError(msg)
-    classes = name_classes(maps.sizes[CHANNEL], foreground=foreground)
-    return RFContract(
-        ndim=count_space_dims(maps),
-        classes=classes,
-        channels=foreground_channels(classes),
-        forest=ForestContract(implementation="unknown", labels="unknown"),
-        raw_channels=None,
-        pixel_size=maps.attrs.get("pixel_size"),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,23 +159,6 @@ def export_file(
     return write_validated(
         load_network(network), details, read_image(image, axes=axes), output, facts=facts, overwrite=overwrite
     )
-
-
-def refuse_existing(path: Path | None, *, overwrite: bool, inputs: Sequence[Path | None] = ()) -> None:
-    """Refuse early, before anything is computed; of ``file.h5:/key`` the file counts.
-
-    Raises:
-        ConfigError: if there is something at the path, or it is one of the inputs.
-    """
-    if path is None:
-        return
-    file = Path(str(path).partition(":/")[0])
-    if file.exists() and any(one is not None and one.exists() and file.samefile(one) for one in inputs):
-        msg = f"{path} is an input of this command and would be lost. Give the output another name."
-        raise ConfigError(msg)
-    if not overwrite and file.exists():
-        msg = f"{path} exists already. Give another name, or --overwrite to replace it."
-        raise ConfigError(msg)
 
 
 def _read_pseudo_labels(path: Path, image: xr.DataArray, weights: Path | None) -> PseudoLabels:

@@ -1,6 +1,6 @@
 """A Random Forest pixel classifier: strokes in, class probabilities out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -10,10 +10,12 @@ from sklearn.ensemble import RandomForestClassifier
 
 from s2d_zoo.contract import ClassContract, ForestContract, RFContract, Role
 from s2d_zoo.data.axes import as_image, count_space_dims, space_dims
-from s2d_zoo.data.blockwise import Blocking, map_blocks
+from s2d_zoo.data.blockwise import assemble
 from s2d_zoo.data.images import check_finite
 from s2d_zoo.data.scribbles import check_scribbles, count_classes
+from s2d_zoo.data.stored import PlacedBlock
 from s2d_zoo.errors import AxesError, ConfigError, UserInputError
+from s2d_zoo.rf_adapter.feature_blocks import predict_in_blocks
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.flat_forest import FlatForest, ForestPredictor
 from s2d_zoo.types import CHANNEL, FEATURE
@@ -188,6 +190,22 @@ class PixelClassifier:
             UserInputError: before `fit`, for NaN in the image, or an image too small for the largest scale.
             AxesError: if the number of channels differs, or of dimensions where the filters run in 3D.
         """
+        return assemble(self.predict_blocks(image, progress=progress), like=as_image(image))
+
+    def predict_blocks(self, image: xr.DataArray, *, progress: str | None = None) -> Iterator[PlacedBlock]:
+        """Class probabilities of an image that may be larger than memory, one block after another.
+
+        Args:
+            image: as for `predict_proba`, in memory or from `s2d_zoo.data.lazy_images.open_image`.
+            progress: as for `predict_proba`.
+
+        Returns:
+            For each block, x fastest: where it lies in the image, and its probabilities. Together they are equal to
+            what `predict_proba` gives.
+
+        Raises:
+            UserInputError, AxesError: as for `predict_proba`; for NaN once its block is reached.
+        """
         contract = self.contract
         image = as_image(image)
         if image.sizes[CHANNEL] != contract.raw_channels:
@@ -202,21 +220,7 @@ class PixelClassifier:
                 "Give the same axes, or fit with --compute-in-2d."
             )
             raise AxesError(msg)
-        check_finite(image, "image")
-        halo = self.selection.support
-        depth = {} if self.selection.compute_in_2d else {"z": halo}
-        return map_blocks(
-            self._predict_block,
-            image,
-            blocking=Blocking(halo={"y": halo, "x": halo, **depth}),
-            progress=progress,
-        )
-
-    def _predict_block(self, block: xr.DataArray) -> xr.DataArray:
-        probabilities = self.predict_features(self.selection.compute(block))
-        # a block may be a single slice of a volume, whose z the features have not kept
-        lost = [dim for dim in space_dims(block) if dim not in probabilities.dims]
-        return probabilities.expand_dims(lost, axis=1) if lost else probabilities
+        return predict_in_blocks(self.selection, self.predict_features, image, progress=progress)
 
     def predict_features(self, features: xr.DataArray) -> xr.DataArray:
         """Class probabilities (channel (z) y x, float32) of features (feature (z) y x, float32).

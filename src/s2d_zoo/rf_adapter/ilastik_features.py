@@ -13,7 +13,7 @@ from s2d_zoo.contract import FilterName
 from s2d_zoo.errors import ConfigError, ProjectFileError
 from s2d_zoo.rf_adapter.features import FILTERS, FeatureSelection
 from s2d_zoo.rf_adapter.flat_forest import FlatForest
-from s2d_zoo.rf_adapter.project_file import read_array, read_texts
+from s2d_zoo.rf_adapter.project_file import read_array, read_texts, read_whole_numbers
 
 #: as ilastik names a feature: filter, scale, and the number of the eigenvalue or channel or both
 _NAME: Final = re.compile(r"(?P<filter>[\w ]+?) \(σ=(?P<scale>[\d.]+)\)(?: in 2D)?(?: \[(?P<part>\d+)\])?")
@@ -34,10 +34,10 @@ def read_selection(group: h5py.Group | None) -> tuple[FeatureSelection | None, t
     if not isinstance(group, h5py.Group) or "SelectionMatrix" not in group:
         return None, ()
     where = f"{group.name} of {group.file.filename}"
-    matrix = read_array(group, "SelectionMatrix").astype(bool)
+    matrix = read_whole_numbers(group, "SelectionMatrix").astype(bool)
     names = read_texts(group, "FeatureIds")
     scales = read_array(group, "Scales").astype(float).ravel()
-    in_2d = read_array(group, "ComputeIn2d").astype(bool).ravel() if "ComputeIn2d" in group else np.zeros(len(scales))
+    in_2d = read_whole_numbers(group, "ComputeIn2d").ravel() if "ComputeIn2d" in group else np.zeros(len(scales))
     if matrix.shape != (len(names), len(scales)) or in_2d.shape != scales.shape:
         msg = (
             f"{where} is no table of filters and scales: {matrix.shape} for {len(names)} filters, {len(scales)} scales."

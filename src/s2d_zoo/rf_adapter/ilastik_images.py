@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from s2d_zoo.data.axes import as_image, label_axes, space_shape
+from s2d_zoo.data.image_metadata import check_number_type
 from s2d_zoo.data.images import check_finite, read_array
 from s2d_zoo.errors import AxesError, ConfigError, ProjectFileError
 from s2d_zoo.rf_adapter.ilastik_labels import paint
@@ -21,6 +22,9 @@ from s2d_zoo.rf_adapter.project_file import read_array as read_dataset
 _MOST_BYTES: Final = 2**35
 #: ilastik joins the file and the dataset within it like folders
 _HDF5_INSIDE: Final = re.compile(r"^(.+?\.(?:h5|hdf5|hdf|ilp))/(.+)$", re.IGNORECASE)
+
+#: several files, joined as ilastik does on Windows and elsewhere, or a pattern of names
+_STACK: Final = re.compile(r"\*|\.\w+[;:](?:[/\\]|\w:[/\\])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +75,11 @@ def _cut(project: IlastikProject, lane: int, raw: RawReference, array: xr.DataAr
         )
         check_finite(image, f"image {raw.nickname}")
         labels = [stage.labels[lane] if lane < len(stage.labels) else () for stage in project.stages]
-        channels = project.stages[0].channels
         yield Frame(
             name=raw.nickname if times == 1 else f"{raw.nickname}-t{time}",
             lane=lane,
             time=None if times == 1 else time,
-            image=image if channels is None else image.isel(channel=list(channels)),
+            image=image,
             scribbles=tuple(paint(blocks, space_shape(image), time=time) for blocks in labels),
         )
 
@@ -86,6 +89,7 @@ def _read_raw(project: IlastikProject, raw: RawReference, given: Path | None, ax
     if given is None and raw.embedded:
         with open_project(project.path) as file:
             values = read_dataset(file, raw.location.strip("/"), most_bytes=_MOST_BYTES)
+        check_number_type(values.dtype, project.path)
         return _checked(label_axes(values, raw.axes), raw, project)
     path = given if given is not None else _find(project, raw)
     try:
@@ -120,15 +124,26 @@ def _find(project: IlastikProject, raw: RawReference) -> Path:
     """Where the project says: an absolute path, or one relative to the project."""
     location = _HDF5_INSIDE.sub(r"\1:/\2", raw.location)
     path = project.path.parent / location  # an absolute path stays what it is
-    if _file_of(path).exists():
+    if _is_there(_file_of(path)):
         return path
     name = PureWindowsPath(location).name if "\\" in location else _file_of(Path(location)).name
     beside = project.path.parent / name
-    hint = f" Is it {beside}?" if name and beside.exists() else ""
+    hint = f" Is it {beside}?" if name and _is_there(beside) else ""
+    if "://" in raw.location:
+        hint = " It is on the web: download it as one file."
+    elif _STACK.search(raw.location):
+        hint = " It is a stack of files: save it as one TIFF, e.g. in Fiji."
     several = " once for each image, in the project's order" if len(project.raw) > 1 else ""
     where = f"Say where it is: --image FILE{several}.{hint}"
     msg = f"{project.path} wants the image {raw.location}, which is not there. {where}"
     raise ProjectFileError(msg)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _file_of(path: Path) -> Path:

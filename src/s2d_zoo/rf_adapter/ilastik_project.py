@@ -4,7 +4,6 @@ Read is the pixel classification of the workflows Pixel Classification, Autocont
 Classification with pixel classification, and Trainable Domain Adaptation, as ilastik 1.2 to 1.4 writes them.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -12,14 +11,23 @@ from typing import Final, Literal
 import h5py
 import numpy as np
 
-from s2d_zoo.contract import ClassContract, ForestContract, RFContract, Role
+from s2d_zoo.contract import ClassContract, ForestContract, RFContract, Role, find_background
+from s2d_zoo.data.axes import parse_axes
 from s2d_zoo.errors import ConfigError, ProjectFileError
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, foreground_channels, name_classes
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.flat_forest import FlatForest
 from s2d_zoo.rf_adapter.ilastik_features import in_our_order, read_selection
-from s2d_zoo.rf_adapter.ilastik_labels import LabelBlock, read_labels_of_lane
-from s2d_zoo.rf_adapter.project_file import open_project, parse_axistags, read_array, read_text, read_texts
+from s2d_zoo.rf_adapter.ilastik_labels import MOST_BYTES, LabelBlock, read_labels_of_lane
+from s2d_zoo.rf_adapter.project_file import (
+    open_project,
+    parse_axistags,
+    read_group,
+    read_text,
+    read_texts,
+    read_whole_numbers,
+    sort_numbered,
+)
 from s2d_zoo.rf_adapter.vigra_forest import read_forests
 
 #: groups of a pixel classification and of its features, by stage
@@ -28,9 +36,13 @@ _STAGES: Final = (
     ("PixelClassification01", "FeatureSelections01"),
     ("TrainableDomainAdaptation", "FeatureSelections"),
 )
+_TRY: Final = "Open the project in ilastik and save it again."
 _RAW_ROLE: Final = "Raw Data"
-#: names in which ilastik, or people, call what is not to be segmented
-_BACKGROUND: Final = re.compile(r"(?i)\b(background|back|bg|bkg|hintergrund|outside)\b")
+_LOCAL_DATA: Final = "/Input Data/local_data"
+#: workflow and versions of ilastik that stored labels as txyzc, whatever the axes of the image
+_CANONICAL_LABELS: Final = ("Object Classification (from pixel classification)", ("1.3.3", "1.3.3post1"))
+#: labels are stored in one byte
+_MOST_CLASSES: Final = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +79,7 @@ class IlastikStage:
     selection: FeatureSelection | None  #: None where no features are selected
     compute_in_2d: tuple[bool, ...]  #: for each of ilastik's scales
     filters_ndim: Literal[2, 3] | None  #: of the features that the forest was trained on; None where unknown
-    channels: tuple[int, ...] | None  #: of the raw image that are used; all where None
+    channels: tuple[int, ...] | None  #: of its probabilities that ilastik gives to an enhancer; None where unknown
     labels: tuple[tuple[LabelBlock, ...], ...]  #: painted blocks of each lane
     forest: FlatForest | None  #: all of ilastik's forests as one; None where it was not trained
     n_forests: int
@@ -94,7 +106,12 @@ class IlastikProject:
     @property
     def ndim(self) -> Literal[2, 3]:
         """3 if an image is a volume, or features were computed in 3D; else 2."""
-        volume = any(one.is_volume for one in self.raw) or any(stage.filters_ndim == 3 for stage in self.stages)
+        blocks = (block for stage in self.stages for lane in stage.labels for block in lane)
+        volume = (
+            any(one.is_volume for one in self.raw)
+            or any(stage.filters_ndim == 3 for stage in self.stages)
+            or any(block.reaches_into_depth for block in blocks)
+        )
         return 3 if volume else 2
 
     def classifier(self, stage: int, *, foreground: int | None = None) -> PixelClassifier:
@@ -173,6 +190,9 @@ class IlastikProject:
     def classes(self, stage: int, *, foreground: int | None = None) -> tuple[ClassContract, ...]:
         """Name and meaning of each label."""
         names = self.stages[stage].class_names
+        chosen = self.stages[stage].channels
+        if foreground is None and chosen is not None and len(chosen) == 1:
+            foreground = chosen[0] + 1  # what the user gave to an enhancer in Trainable Domain Adaptation
         label = name_foreground(names) if foreground is None else foreground
         named = name_classes(len(names), foreground=label, names=names)
         background = find_background(names)
@@ -182,12 +202,6 @@ class IlastikProject:
         return tuple(
             one.model_copy(update={"role": roles.get(number, "other")}) for number, one in enumerate(named, start=1)
         )
-
-
-def find_background(names: tuple[str, ...]) -> int | None:
-    """The label whose name says that it is the background, if there is just one."""
-    found = [label for label, name in enumerate(names, start=1) if _BACKGROUND.search(name)]
-    return found[0] if len(found) == 1 else None
 
 
 def name_foreground(names: tuple[str, ...]) -> int:
@@ -226,13 +240,16 @@ def read_project(path: Path | str) -> IlastikProject:
             )
             raise ProjectFileError(msg)
         raw = _read_lanes(file)
-        stages = tuple(_read_stage(file, *pair, raw) for pair in groups)
+        canonical = workflow == _CANONICAL_LABELS[0] and version in _CANONICAL_LABELS[1]
+        stages = tuple(_read_stage(file, *pair, raw, canonical_labels=canonical) for pair in groups)
     return IlastikProject(path=path, ilastik_version=version, workflow=workflow, raw=raw, stages=stages)
 
 
 def _read_lanes(file: h5py.File) -> tuple[RawReference, ...]:
     infos = file.get("Input Data/infos")
-    return tuple(_read_lane(infos[name]) for name in sorted(infos)) if isinstance(infos, h5py.Group) else ()
+    if not isinstance(infos, h5py.Group):
+        return ()
+    return tuple(_read_lane(read_group(infos, name)) for name in sort_numbered(infos))
 
 
 def _read_lane(lane: h5py.Group) -> RawReference:
@@ -241,19 +258,29 @@ def _read_lane(lane: h5py.Group) -> RawReference:
         msg = f"{lane.name} of {lane.file.filename} has no raw image. Add one in ilastik's Input Data and save it."
         raise ProjectFileError(msg)
     axes = parse_axistags(read_text(raw, "axistags")) if "axistags" in raw else read_text(raw, "axisorder")
+    parse_axes(axes, len(axes))
+    location = read_text(raw, "filePath")
+    embedded = read_text(raw, "location") == "ProjectInternal"
+    if embedded and not isinstance(lane.file.get(location), h5py.Dataset):  # before ilastik 1.3.3: where it came from
+        location = f"{_LOCAL_DATA}/{read_text(raw, 'datasetId')}"
     return RawReference(
         nickname=read_text(raw, "nickname"),
-        location=read_text(raw, "filePath"),
-        embedded=read_text(raw, "location") == "ProjectInternal",
+        location=location,
+        embedded=embedded,
         axes=axes,
-        shape=tuple(read_array(raw, "shape").astype(int).tolist()) if "shape" in raw else (),
+        shape=tuple(read_whole_numbers(raw, "shape").ravel().tolist()) if "shape" in raw else (),
     )
 
 
-def _read_stage(file: h5py.File, name: str, features: str, raw: tuple[RawReference, ...]) -> IlastikStage:
+def _read_stage(
+    file: h5py.File, name: str, features: str, raw: tuple[RawReference, ...], *, canonical_labels: bool
+) -> IlastikStage:
     group = file[name]
     names = read_texts(group, "LabelNames") if "LabelNames" in group else ()
-    colours = read_array(group, "LabelColors").astype(int).tolist() if "LabelColors" in group else []
+    if len(names) > _MOST_CLASSES:
+        msg = f"{group.name} of {file.filename} names {len(names)} labels; ilastik has at most {_MOST_CLASSES}."
+        raise ProjectFileError(msg)
+    colours = read_whole_numbers(group, "LabelColors").tolist() if "LabelColors" in group else []
     selection, in_2d = read_selection(file.get(features))
     forests = group.get("ClassifierForests")
     n_forests = sum(one.startswith("Forest") for one in forests) if isinstance(forests, h5py.Group) else 0
@@ -262,8 +289,19 @@ def _read_stage(file: h5py.File, name: str, features: str, raw: tuple[RawReferen
     if forest is not None and selection is not None and "feature_names" in forests:
         forest, filters_ndim = in_our_order(forest, read_texts(forests, "feature_names"), selection)
     sets = group.get("LabelSets")
-    lanes = [sets[lane] for lane in sorted(sets)] if isinstance(sets, h5py.Group) else []
-    channels = read_array(group, "SelectedChannels").astype(int).ravel().tolist() if "SelectedChannels" in group else []
+    lanes = [read_group(sets, lane) for lane in sort_numbered(sets)] if isinstance(sets, h5py.Group) else []
+    if any(len(lane) for lane in lanes[len(raw) :]):
+        msg = f"{group.name} of {file.filename} has labels for {len(lanes)} images, but there are {len(raw)}. {_TRY}"
+        raise ProjectFileError(msg)
+    labels: list[tuple[LabelBlock, ...]] = []
+    left = MOST_BYTES
+    for lane, one in zip(lanes, raw, strict=False):
+        blocks = read_labels_of_lane(
+            lane, axes=one.axes, shape=one.shape, n_classes=len(names), canonical=canonical_labels, most_bytes=left
+        )
+        left -= sum(block.labels.nbytes for block in blocks)
+        labels.append(blocks)
+    channels = read_whole_numbers(group, "SelectedChannels").ravel().tolist() if "SelectedChannels" in group else []
     return IlastikStage(
         name=name,
         class_names=names,
@@ -272,10 +310,7 @@ def _read_stage(file: h5py.File, name: str, features: str, raw: tuple[RawReferen
         compute_in_2d=in_2d,
         filters_ndim=filters_ndim,
         channels=tuple(channels) or None,
-        labels=tuple(
-            read_labels_of_lane(lane, axes=one.axes, shape=one.shape, n_classes=len(names))
-            for lane, one in zip(lanes, raw, strict=False)
-        ),
+        labels=tuple(labels),
         forest=forest,
         n_forests=n_forests,
     )

@@ -1,7 +1,7 @@
 """Opening an ilastik project: an HDF5 file that may come from anybody, so nothing in it is taken for granted."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +13,15 @@ from s2d_zoo.data.image_metadata import check_declared_size
 from s2d_zoo.errors import ImageFileError, ProjectFileError, S2DZooError
 
 #: what h5py and the parsing of values raise for files that are cut off, damaged, or forged
-_DAMAGED: Final = (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError, OverflowError)
+_DAMAGED: Final = (OSError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError)
 #: projects of thousands of images with thousands of trees have fewer
 _MOST_OBJECTS: Final = 2_000_000
 _MOST_LEVELS: Final = 32
 #: descriptions, not images: names, matrices, axis tags
 _MOST_BYTES: Final = 2**26
+#: no count, size or colour is larger
+_LARGEST: Final = 2.0**53
+_MOST_DIGITS: Final = 18
 
 
 @contextmanager
@@ -29,20 +32,13 @@ def open_project(path: Path) -> Iterator[h5py.File]:
         ProjectFileError: if it is missing, no HDF5 file, cut off or damaged, also while it is being read; or if it
             has links to other files or to itself, or datasets stored elsewhere.
     """
-    if not path.is_file():
-        msg = f"There is no ilastik project at {path}. Check the name; it ends with .ilp."
-        raise ProjectFileError(msg)
     try:
-        with path.open("rb") as file:
-            start = file.read(8)
-        if start != b"\x89HDF\r\n\x1a\n":
-            msg = f"{path} is not an ilastik project: expected an HDF5 file, found one that starts with {start!r}."
-            raise ProjectFileError(msg)
+        _check_start(path)
         with h5py.File(path, "r") as project:
             _check_links(project, path)
             yield project
-    except ImageFileError as error:
-        raise ProjectFileError(str(error)) from error
+    except (ImageFileError, ProjectFileError) as error:  # names of things in the file may hold line breaks
+        raise ProjectFileError(_in_one_line(error)) from error
     except S2DZooError:  # some of them are a ValueError, too
         raise
     except _DAMAGED as error:
@@ -66,11 +62,46 @@ def read_array(node: h5py.Group, name: str, *, most_bytes: int = _MOST_BYTES) ->
         raise ProjectFileError(msg)
     if found.attrs.get("isEmpty", False):
         return np.empty((0, *found.shape[1:]))
+    if found.shape is None:
+        msg = f"{where} should hold values, but is empty. {_TRY}"
+        raise ProjectFileError(msg)
     check_declared_size(found.shape, found.dtype, stored=Path(node.file.filename).stat().st_size, path=Path(where))
     if found.size * found.dtype.itemsize > most_bytes:
         msg = f"{where} declares {found.shape} values of {found.dtype}, far more than belongs there. {_TRY}"
         raise ProjectFileError(msg)
     return np.asarray(found[()])
+
+
+def read_group(node: h5py.Group, name: str) -> h5py.Group:
+    """A group.
+
+    Raises:
+        ProjectFileError: if it is missing, or no group.
+    """
+    found = node.get(name)
+    if not isinstance(found, h5py.Group):
+        kind = "nothing" if found is None else "values"
+        msg = f"Expected the group {node.name}/{name} of {node.file.filename}, found {kind}. {_TRY}"
+        raise ProjectFileError(msg)
+    return found
+
+
+def read_whole_numbers(node: h5py.Group, name: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Whole numbers, in whichever type they are stored.
+
+    Raises:
+        ProjectFileError: if they are something else.
+    """
+    values = read_array(node, name)
+    if values.dtype.kind not in "buif" or not np.all(np.isfinite(values)) or np.any(np.abs(values) > _LARGEST):
+        msg = f"{node.name}/{name} of {node.file.filename} should hold whole numbers, found {values.dtype}. {_TRY}"
+        raise ProjectFileError(msg)
+    return values.astype(np.int64)
+
+
+def sort_numbered(names: Iterable[str]) -> list[str]:
+    """Names such as ``labels000`` in the order of their numbers, since ilastik may run out of digits."""
+    return sorted(names, key=lambda name: (int("0" + "".join(filter(str.isdecimal, name))[:_MOST_DIGITS]), name))
 
 
 def read_text(node: h5py.Group, name: str, default: str = "") -> str:
@@ -84,10 +115,11 @@ def read_texts(node: h5py.Group, name: str) -> tuple[str, ...]:
 
 
 def as_text(value: Any) -> str:  # noqa: ANN401 - whatever h5py gives
-    """What h5py gives for a text: bytes or str, alone or as an array."""
+    """What h5py gives for a text: bytes or str, alone or as an array. What cannot be printed becomes a space."""
     if isinstance(value, np.ndarray):
         value = value.item()
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+    text = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def parse_axistags(text: str) -> str:
@@ -100,6 +132,22 @@ def parse_axistags(text: str) -> str:
 
 
 _TRY: Final = "Open the project in ilastik and save it again."
+
+
+def _check_start(path: Path) -> None:
+    """Look at the file before the HDF5 library does."""
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        msg = f"Expected an ilastik project at {path}, found {found}. Check the name; it ends with .ilp."
+        raise ProjectFileError(msg)
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start != b"\x89HDF\r\n\x1a\n":
+        msg = (
+            f"{path} is not an ilastik project: expected an HDF5 file, found one that starts with {start!r}. "
+            "Check the name; it ends with .ilp."
+        )
+        raise ProjectFileError(msg)
 
 
 def _check_links(file: h5py.File, path: Path) -> None:

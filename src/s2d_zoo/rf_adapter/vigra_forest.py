@@ -13,16 +13,25 @@ import numpy as np
 
 from s2d_zoo.errors import ProjectFileError, SavedFileError
 from s2d_zoo.rf_adapter.flat_forest import FlatForest
-from s2d_zoo.rf_adapter.project_file import read_array
+from s2d_zoo.rf_adapter.project_file import read_array, read_group, read_whole_numbers, sort_numbered
 
 _ROOT: Final = 2
 _THRESHOLD_NODE: Final = 0
 _LEAF: Final = 0x40000000
 #: numbers that a node takes up in the list
 _INNER_SIZE, _LEAF_SIZE = 5, 2
-#: trees of a forest grown on every pixel of a large image have fewer numbers
+#: all trees of forests grown on every pixel of a large image have fewer numbers
 _MOST_BYTES: Final = 2**31
+#: shares in all nodes together
+_MOST_SHARES: Final = 2**29
+#: trees of thousands of nodes are some dozen levels deep
+_MOST_LEVELS: Final = 10_000
+#: features of images with a thousand channels are fewer
+_MOST_COLUMNS: Final = 2**17
 _ROUNDING: Final = 1e-6
+#: samples in all leaves of a tree
+_LARGEST_WEIGHT: Final = 2.0**53
+_TRY: Final = "Train the project in ilastik again."
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -44,21 +53,22 @@ def read_forests(group: h5py.Group, *, n_classes: int) -> FlatForest:
     Raises:
         ProjectFileError: if there is none, or one is not a forest of decision trees for these labels.
     """
-    names = sorted(name for name in group if name.startswith("Forest"))
+    names = sort_numbered(name for name in group if name.startswith("Forest"))
     if not names:
         msg = f"{group.name} holds no forest. Train the classifier in ilastik (Live Update) and save the project."
         raise ProjectFileError(msg)
     trees: list[_Tree] = []
     columns = set()
+    budget = _Budget()
     for name in names:
-        forest = group[name]
+        forest = read_group(group, name)
         column_count = _number(forest, "_ext_param/column_count_")
         columns.add(column_count)
-        labels = read_array(forest, "_ext_param/labels").astype(np.int64)
+        labels = read_whole_numbers(forest, "_ext_param/labels")
         _check_forest(forest, labels, n_classes)
         trees += [
-            _read_tree(forest[tree], column_count, labels - 1, n_classes)
-            for tree in sorted(name for name in forest if name.startswith("Tree_"))
+            _read_tree(read_group(forest, tree), column_count, labels - 1, n_classes, budget)
+            for tree in sort_numbered(name for name in forest if name.startswith("Tree_"))
         ]
     if len(columns) != 1 or not trees:
         msg = f"{group.name} holds {len(trees)} trees on {sorted(columns)} features; expected trees on equal features."
@@ -84,26 +94,46 @@ def _check_forest(forest: h5py.Group, labels: IntArray, n_classes: int) -> None:
     if "_options/predict_weighted_" in forest and _number(forest, "_options/predict_weighted_"):
         msg = f"{forest.name} weighs its leaves by size, which ilastik's forests do not. Train it in ilastik again."
         raise ProjectFileError(msg)
-    if labels.ndim != 1 or not len(labels) or labels.min() < 1 or labels.max() > n_classes:
+    if labels.ndim != 1 or not len(labels) or labels.min() < 1 or labels.max() > n_classes or _has_twins(labels):
         msg = f"{forest.name} knows the labels {labels.tolist()}, but the project has the labels 1…{n_classes}."
         raise ProjectFileError(msg)
 
 
 def _number(forest: h5py.Group, name: str) -> int:
     value = float(read_array(forest, name).ravel()[0])
-    if not value.is_integer() or not 0 <= value < 2**31:
-        msg = f"{forest.name}/{name} should be a number of things, found {value}."
+    if not value.is_integer() or not 0 <= value <= _MOST_COLUMNS:
+        msg = f"{forest.name}/{name} should be a whole number up to {_MOST_COLUMNS}, found {value}. {_TRY}"
         raise ProjectFileError(msg)
     return int(value)
 
 
-def _read_tree(tree: h5py.Group, n_columns: int, classes: IntArray, n_classes: int) -> _Tree:
-    topology = read_array(tree, "topology", most_bytes=_MOST_BYTES).astype(np.int64).ravel()
-    parameters = read_array(tree, "parameters", most_bytes=_MOST_BYTES).astype(np.float64).ravel()
+class _Budget:
+    """What may still be read: a small file can declare, or link to, any number of large trees."""
+
+    def __init__(self) -> None:
+        self.bytes, self.shares = _MOST_BYTES, _MOST_SHARES
+
+    def read(self, tree: h5py.Group, name: str) -> np.ndarray[Any, Any]:
+        values = read_array(tree, name, most_bytes=self.bytes)
+        self.bytes -= values.nbytes
+        return values.ravel()
+
+    def take_shares(self, tree: h5py.Group, count: int) -> None:
+        self.shares -= count
+        if self.shares < 0:
+            _refuse(tree, "more nodes and classes than fit into memory")
+
+
+def _read_tree(tree: h5py.Group, n_columns: int, classes: IntArray, n_classes: int, budget: _Budget) -> _Tree:
+    topology, parameters = budget.read(tree, "topology"), budget.read(tree, "parameters")
+    if topology.dtype.kind not in "iu" or parameters.dtype.kind != "f" or not np.all(np.isfinite(parameters)):
+        _refuse(tree, f"nodes of {topology.dtype} and parameters of {parameters.dtype}, or some that are not finite")
+    topology, parameters = topology.astype(np.int64), parameters.astype(np.float64)
     if topology[:_ROOT].tolist() != [n_columns, len(classes)]:
         _refuse(tree, f"a tree for (features, classes) {topology[:_ROOT].tolist()} in a forest for others")
     levels = _walk(tree, topology)
     nodes = np.concatenate(levels)
+    budget.take_shares(tree, len(nodes) * n_classes)
     inner = topology[nodes] == _THRESHOLD_NODE
     number = np.zeros(len(topology), dtype=np.int64)
     number[nodes] = np.arange(len(nodes))
@@ -125,6 +155,8 @@ def _read_tree(tree: h5py.Group, n_columns: int, classes: IntArray, n_classes: i
     shares = np.zeros((len(nodes), n_classes))
     shares[np.ix_(~inner, classes)] = leaf_shares
     weights = np.where(inner, 0.0, parameters[places])
+    if np.any(weights < 0) or weights.sum() > _LARGEST_WEIGHT:
+        _refuse(tree, "leaves for fewer than no samples, or for more than there can be")
     _fill_inner(shares, weights, (left, right), inner, np.cumsum([0, *map(len, levels)]))
     return left, right, column, threshold, shares
 
@@ -132,7 +164,7 @@ def _read_tree(tree: h5py.Group, n_columns: int, classes: IntArray, n_classes: i
 def _walk(tree: h5py.Group, topology: IntArray) -> list[IntArray]:
     """Places of the nodes, level by level; parents come before their children."""
     level = np.array([_ROOT])
-    levels = []
+    levels: list[IntArray] = []
     count = 0
     while len(level):
         if level.min() < _ROOT or level.max() > len(topology) - _LEAF_SIZE:
@@ -143,13 +175,15 @@ def _walk(tree: h5py.Group, topology: IntArray) -> list[IntArray]:
         inner = level[kinds == _THRESHOLD_NODE]
         if len(inner) and inner.max() > len(topology) - _INNER_SIZE:
             _refuse(tree, "a list of nodes that is cut off")
+        if len(levels) == _MOST_LEVELS:
+            _refuse(tree, f"more than {_MOST_LEVELS} levels")
         levels.append(level)
         count += len(level)
         if count > len(topology) // _LEAF_SIZE:
             _refuse(tree, "nodes that are their own descendants")
         level = np.stack([topology[inner + 2], topology[inner + 3]], axis=1).ravel()
     nodes = np.concatenate(levels)
-    if len(np.unique(nodes)) != len(nodes):
+    if _has_twins(nodes):
         _refuse(tree, "nodes with two parents")
     return levels
 
@@ -170,8 +204,10 @@ def _fill_inner(
         shares[level] = part * shares[left[level]] + (1 - part) * shares[right[level]]
 
 
+def _has_twins(values: IntArray) -> bool:
+    return len(np.unique(values)) != len(values)
+
+
 def _refuse(tree: h5py.Group, what: str) -> None:
-    msg = (
-        f"{tree.name} of {tree.file.filename} is no tree of ilastik: found {what}. Train the project in ilastik again."
-    )
+    msg = f"{tree.name} of {tree.file.filename} is no tree of ilastik: found {what}. {_TRY}"
     raise ProjectFileError(msg)

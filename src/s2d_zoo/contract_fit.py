@@ -1,0 +1,203 @@
+"""Whether a forest delivers what an enhancer takes, and what to change if it does not."""
+
+from dataclasses import dataclass
+from typing import Final, get_args
+
+from s2d_zoo.contract import FeatureContract, FilterName, PixelSize, RFContract, find_background
+from s2d_zoo.errors import ContractMismatchError
+
+#: a forest at another pixel size than the enhancer's, by more than this factor, should be rescaled
+PIXEL_SIZE_TOLERANCE: Final = 2.0
+#: shorter lengths (µm) are shown in nm
+_NANOMETERS_BELOW: Final = 0.1
+_ALL: Final = len(get_args(FilterName))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfit:
+    """One point in which a forest does not deliver what an enhancer takes."""
+
+    field: str  #: the contract's field
+    expected: str
+    found: str
+    advice: str
+    fatal: bool  #: the pair cannot be used at all
+
+    def __str__(self) -> str:
+        return f"{self.field}: the enhancer takes {self.expected}; the forest delivers {self.found}. {self.advice}"
+
+
+def find_misfits(taken: RFContract, delivered: RFContract) -> tuple[Misfit, ...]:
+    """Compare what an enhancer takes with what a forest delivers, the fatal points first."""
+    candidates = (
+        _compare_ndim(taken, delivered),
+        _compare_roles(taken, delivered),
+        _compare_meaning(taken, delivered),
+        _compare_range(taken, delivered),
+        _compare_pixel_size(taken, delivered),
+        _compare_features(taken, delivered),
+    )
+    return tuple(sorted((misfit for misfit in candidates if misfit), key=lambda misfit: not misfit.fatal))
+
+
+def check_fit(taken: RFContract, delivered: RFContract) -> tuple[Misfit, ...]:
+    """Refuse a pair that cannot work; return what is only advisable.
+
+    Raises:
+        ContractMismatchError: listing every fatal misfit.
+    """
+    misfits = find_misfits(taken, delivered)
+    fatal = [str(misfit) for misfit in misfits if misfit.fatal]
+    if fatal:
+        msg = "The forest does not fit the enhancer's RF contract. " + " ".join(fatal)
+        raise ContractMismatchError(msg)
+    return misfits
+
+
+def matching_channels(taken: RFContract, delivered: RFContract) -> tuple[int, ...]:
+    """Which of the forest's channels to feed to the enhancer, in the enhancer's order.
+
+    Raises:
+        ContractMismatchError: if a role is missing, or stands for several classes.
+    """
+    misfit = _compare_roles(taken, delivered)
+    if misfit:
+        raise ContractMismatchError(str(misfit))
+    roles = [entry.role for entry in delivered.classes]
+    return tuple(roles.index(role) for role in taken.roles)
+
+
+def _compare_ndim(taken: RFContract, delivered: RFContract) -> Misfit | None:
+    if taken.ndim == delivered.ndim:
+        return None
+    return Misfit(
+        field="ndim",
+        expected=f"{taken.ndim}D probabilities",
+        found=f"{delivered.ndim}D",
+        advice=f"Use a {delivered.ndim}D enhancer, or give the images as {taken.ndim}D.",
+        fatal=True,
+    )
+
+
+def _compare_roles(taken: RFContract, delivered: RFContract) -> Misfit | None:
+    names = {role: [entry.name for entry in delivered.classes if entry.role == role] for role in taken.roles}
+    if all(len(found) == 1 for found in names.values()):
+        return None
+    listed = ", ".join(f"{i + 1}: {entry.name} ({entry.role})" for i, entry in enumerate(delivered.classes))
+    return Misfit(
+        field="channels",
+        expected=f"one channel each of {', '.join(taken.roles)}",
+        found=f"the classes {listed}",
+        advice=_choose_label(delivered, default=2),
+        fatal=True,
+    )
+
+
+def _compare_meaning(taken: RFContract, delivered: RFContract) -> Misfit | None:
+    """Whether what stands for the foreground is called background."""
+    named = find_background([entry.name for entry in delivered.classes])
+    if named is None or "foreground" not in taken.roles or delivered.classes[named - 1].role != "foreground":
+        return None
+    return Misfit(
+        field="classes",
+        expected="probabilities of the objects as foreground",
+        found=f"those of label {named}, which is called {delivered.classes[named - 1].name!r}",
+        advice=_choose_label(delivered, default=1 if named != 1 else 2),
+        fatal=True,
+    )
+
+
+def _choose_label(delivered: RFContract, *, default: int) -> str:
+    listed = ", ".join(f"{label}: {entry.name}" for label, entry in enumerate(delivered.classes, start=1))
+    return (
+        f"Say which label is the foreground (of maps, which channel), e.g. --foreground {default}; there are {listed}."
+    )
+
+
+def _compare_range(taken: RFContract, delivered: RFContract) -> Misfit | None:
+    if taken.value_range == delivered.value_range:
+        return None
+    (low, high), (lowest, highest) = taken.value_range, delivered.value_range
+    return Misfit(
+        field="value_range",
+        expected=f"probabilities from {low:g} to {high:g}",
+        found=f"values from {lowest:g} to {highest:g}",
+        advice="Export them as 32 bit floating point, or divide them by the largest value that a probability can have; "
+        "an 8-bit export must be divided by 255.",
+        fatal=True,
+    )
+
+
+def _compare_pixel_size(taken: RFContract, delivered: RFContract) -> Misfit | None:
+    if taken.pixel_size is None or delivered.pixel_size is None:
+        return None
+    factor = delivered.pixel_size.in_plane_micrometer / taken.pixel_size.in_plane_micrometer
+    if 1 / PIXEL_SIZE_TOLERANCE <= factor <= PIXEL_SIZE_TOLERANCE:
+        return None
+    return Misfit(
+        field="pixel_size",
+        expected=f"pixels of {_show_length(taken.pixel_size)}",
+        found=f"pixels of {_show_length(delivered.pixel_size)}",
+        advice=f"Rescale {_show_length(delivered.pixel_size)} to {_show_length(taken.pixel_size)}, by {factor:.3g}: "
+        "--rescale auto does it.",
+        fatal=False,
+    )
+
+
+def _show_length(size: PixelSize) -> str:
+    micrometer = size.in_plane_micrometer
+    return f"{micrometer * 1e3:.3g} nm" if micrometer < _NANOMETERS_BELOW else f"{micrometer:.3g} µm"
+
+
+def _compare_features(taken: RFContract, delivered: RFContract) -> Misfit | None:
+    if taken.features is None or delivered.features is None:
+        return None
+    missing, extra = (
+        _lacking(*pair) for pair in ((taken.features, delivered.features), (delivered.features, taken.features))
+    )
+    changes = []
+    if missing:
+        changes.append(f"add {_show(missing)}")
+    if extra:
+        changes.append(f"leave out {_show(extra)}")
+    if taken.features.compute_in_2d != delivered.features.compute_in_2d:
+        changes.append(f"compute them in {'2D' if taken.features.compute_in_2d else '3D'}")
+    if not changes:
+        return None
+    return Misfit(
+        field="features",
+        expected=f"a forest on the features that it was trained with ({_count(taken.features)})",
+        found=f"one on others ({_count(delivered.features)})",
+        advice=f"To be like them: {'; '.join(changes)}.",
+        fatal=False,
+    )
+
+
+def _lacking(wanted: FeatureContract, there: FeatureContract) -> dict[str, tuple[float, ...]]:
+    """Filters and scales of the first that the second has not."""
+    scales = {entry.name: set(entry.scales) for entry in there.filters}
+    lacking = {
+        entry.name: tuple(scale for scale in entry.scales if scale not in scales.get(entry.name, ()))
+        for entry in wanted.filters
+    }
+    return {name: values for name, values in lacking.items() if values}
+
+
+def _show(features: dict[str, tuple[float, ...]]) -> str:
+    """``GaussianSmoothing at 5, 10``; filters that have the same scales together."""
+    by_scales: dict[tuple[float, ...], list[str]] = {}
+    for name, scales in features.items():
+        by_scales.setdefault(scales, []).append(name)
+    return ", ".join(
+        f"{_show_filters(names)} at {', '.join(f'{scale:g}' for scale in scales)}"
+        for scales, names in by_scales.items()
+    )
+
+
+def _show_filters(names: list[str]) -> str:
+    return "all filters" if len(names) == _ALL else " and ".join(names)
+
+
+def _count(features: FeatureContract) -> str:
+    scales = {scale for entry in features.filters for scale in entry.scales}
+    return f"{len(features.filters)} filters, scales {min(scales):g} to {max(scales):g}"

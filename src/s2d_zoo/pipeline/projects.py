@@ -1,0 +1,155 @@
+"""Classifiers out of files: saved ones, and those of ilastik projects. Imports no torch."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from s2d_zoo.contract import find_background
+from s2d_zoo.data.axes import space_dims
+from s2d_zoo.errors import ConfigError, ProjectFileError, ScribbleError
+from s2d_zoo.rf_adapter.autocontext import AutocontextClassifier, stored_classifier
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
+from s2d_zoo.rf_adapter.ilastik_images import Frame, read_frames
+from s2d_zoo.rf_adapter.ilastik_project import IlastikProject, name_foreground, read_project
+from s2d_zoo.rf_adapter.persistence import load_classifier
+
+logger = logging.getLogger(__name__)
+
+PROJECT_SUFFIX = ".ilp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedProject:
+    """A project, the images on which something is painted, and the stage that counts."""
+
+    project: IlastikProject
+    frames: tuple[Frame, ...]
+    stage: int
+
+    @property
+    def scribbles(self) -> tuple[xr.DataArray, ...]:
+        """Strokes of that stage, one for each frame: (z) y x, uint8."""
+        return tuple(frame.scribbles[self.stage] for frame in self.frames)
+
+
+def open_ilastik_project(
+    path: Path, images: Sequence[Path] = (), *, axes: str | None = None, retrain: bool = False
+) -> OpenedProject:
+    """Read a project and its painted images.
+
+    Args:
+        path: ``*.ilp``.
+        images: where its images are now, one for each; where the project says when empty.
+        axes: of these images, where nothing tells.
+        retrain: the forest is to be fitted anew, so that none is needed.
+
+    Raises:
+        ScribbleError: if nothing is painted.
+        ProjectFileError: if it cannot be read, or there is no forest.
+        AxesError, ConfigError, ImageFileError: for images that cannot be read, or are others.
+    """
+    project = read_project(path)
+    if not any(stage.count_labels() for stage in project.stages):
+        msg = f"{path} has no labels. Paint some px of each class in ilastik and save the project."
+        raise ScribbleError(msg)
+    frames = tuple(frame for frame in read_frames(project, images, axes=axes) if frame.painted)
+    return OpenedProject(project=project, frames=frames, stage=_choose_stage(project, retrain=retrain))
+
+
+def open_classifier(
+    path: Path, *, foreground: int | None = None, images: Sequence[xr.DataArray] = ()
+) -> PixelClassifier | AutocontextClassifier:
+    """A classifier out of a file: one that was saved here, or the trained one of an ilastik project (``*.ilp``).
+
+    Args:
+        path: the file.
+        foreground: label of the objects in a project; see `choose_foreground` when ``None``.
+        images: channel (z) y x, like those that the project was made for.
+
+    Raises:
+        SavedFileError, ProjectFileError: if it cannot be read, or is not trained.
+        ConfigError: if the foreground is not one of the project's labels, or cannot be told.
+    """
+    if path.suffix.lower() != PROJECT_SUFFIX:
+        return load_classifier(path)
+    project = read_project(path)
+    if foreground is None:
+        if not images and all(raw.embedded for raw in project.raw):
+            images = [frame.image for frame in read_frames(project)]
+        foreground = choose_foreground(project, images)
+    return stored_classifier(project, foreground=foreground)
+
+
+def choose_foreground(project: IlastikProject, images: Sequence[xr.DataArray] = ()) -> int:
+    """The label of the objects, where nobody said which it is.
+
+    That is what the labels' names say; of two names that say nothing, the label that covers less of the images. A
+    warning tells what was taken, unless names said it.
+
+    Args:
+        project: with two labels, or one of them called background.
+        images: channel (z) y x; without any, label 2 is taken, as for strokes.
+
+    Raises:
+        ConfigError: if only the user can know.
+    """
+    names = project.stages[-1].class_names
+    if find_background(names) is not None:
+        return name_foreground(names)
+    listed = ", ".join(f"{label}: {name}" for label, name in enumerate(names, start=1))
+    if len(names) != 2:
+        msg = f"Which label of {project.path} is the foreground? There are {listed}. Say it, e.g. --foreground 2."
+        raise ConfigError(msg)
+    label, why = 2, "that is the usual order"
+    if images and project.stages[-1].forest is not None:
+        classifier = stored_classifier(project, foreground=label)
+        shares = [classifier.predict_proba(image).mean(dim=space_dims(image)).values for image in images]
+        covered = np.mean(shares, axis=0)
+        label = int(covered.argmin()) + 1
+        why = f"it covers less of the images, {100 * covered.min():.0f} %"
+    logger.warning(
+        "%s: label %d is taken for the objects, since %s; the names of the labels do not tell (%s). If that is wrong: "
+        "--foreground %d.",
+        project.path,
+        label,
+        why,
+        listed,
+        3 - label,
+    )
+    return label
+
+
+def retrain_classifier(
+    path: Path,
+    images: Sequence[Path] = (),
+    *,
+    axes: str | None = None,
+    foreground: int | None = None,
+    forest: ForestSettings | None = None,
+    seed: int = 0,
+) -> PixelClassifier:
+    """A new forest, fitted on the labels and features of a project; see `open_ilastik_project` for what is raised."""
+    opened = open_ilastik_project(path, images, axes=axes, retrain=True)
+    pictures = [frame.image for frame in opened.frames]
+    if foreground is None:
+        foreground = choose_foreground(opened.project, pictures)
+    classifier = opened.project.new_classifier(opened.stage, foreground=foreground, settings=forest, seed=seed)
+    return classifier.fit(pictures, opened.scribbles)
+
+
+def _choose_stage(project: IlastikProject, *, retrain: bool) -> int:
+    """The last stage that is trained, or, to be retrained, the last one that has labels."""
+    for stage in range(len(project.stages) - 1, 0, -1):
+        chosen = project.stages[stage]
+        if chosen.count_labels() and (retrain or chosen.forest is not None):
+            return stage
+    if not retrain and project.stages[0].forest is None:
+        msg = (
+            f"{project.path} holds no trained forest. Train it in ilastik (Live Update) and save it, or use --retrain."
+        )
+        raise ProjectFileError(msg)
+    return 0

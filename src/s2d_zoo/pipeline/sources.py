@@ -1,0 +1,236 @@
+"""The files that a user gave to `adapt`, read, checked against each other, and with what is known of the classifier."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from s2d_zoo.contract import ClassContract, ForestContract, ProbabilityPredictor, RFContract
+from s2d_zoo.data.axes import check_same_space, count_space_dims, space_dims
+from s2d_zoo.data.images import read_image, read_labels
+from s2d_zoo.data.scribbles import count_classes, read_scribbles
+from s2d_zoo.errors import AxesError, ConfigError, ScribbleError
+from s2d_zoo.pipeline.inputs import AdaptInputs
+from s2d_zoo.pipeline.projects import choose_foreground, open_ilastik_project
+from s2d_zoo.rf_adapter.autocontext import stored_classifier
+from s2d_zoo.rf_adapter.classifier import foreground_channels, name_classes
+from s2d_zoo.rf_adapter.features import FeatureSelection
+from s2d_zoo.rf_adapter.predictors import ProbabilityMaps
+from s2d_zoo.types import CHANNEL
+
+logger = logging.getLogger(__name__)
+
+#: probabilities of all classes add up to 1 but for this
+_SUM_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptData:
+    """What the files hold."""
+
+    names: tuple[str, ...]  #: of the images, for people and file names
+    images: tuple[xr.DataArray, ...]  #: channel y x
+    scribbles: tuple[xr.DataArray, ...]  #: y x, uint8; all 0 where nothing was painted
+    ground_truth: tuple[xr.DataArray, ...]  #: y x, integers, 0 = background
+    test_images: tuple[xr.DataArray, ...]  #: channel y x
+    test_ground_truth: tuple[xr.DataArray, ...]  #: y x, integers, 0 = background
+    classes: tuple[ClassContract, ...]  #: name and meaning of label 1, 2, …
+    predictors: tuple[ProbabilityPredictor, ...]  #: one for each image; none where forests are to be fitted on strokes
+    selection: FeatureSelection | None  #: features of forests that are fitted; all where None
+
+    @property
+    def foreground(self) -> int:
+        """Label of the objects, counted from 1."""
+        return foreground_channels(self.classes)[0] + 1
+
+    @property
+    def painted(self) -> bool:
+        """Whether there are any strokes."""
+        return any(bool((strokes > 0).any()) for strokes in self.scribbles)
+
+    @property
+    def delivered(self) -> RFContract:
+        """What the classifier delivers, or the forest that is to be fitted."""
+        if self.predictors:
+            return self.predictors[0].contract
+        return RFContract(
+            ndim=count_space_dims(self.images[0]),
+            classes=self.classes,
+            channels=foreground_channels(self.classes),
+            features=None if self.selection is None else self.selection.to_contract(),
+            forest=ForestContract(implementation="sklearn", labels="strokes"),
+            pixel_size=self.images[0].attrs.get("pixel_size"),
+        )
+
+
+def read_inputs(
+    inputs: AdaptInputs,
+    *,
+    foreground: int | None = None,
+    class_names: tuple[str, ...] | None = None,
+    classifier: ProbabilityPredictor | None = None,
+) -> AdaptData:
+    """Read all files and check them against each other.
+
+    Args:
+        inputs: the files.
+        foreground: label of the objects (of maps: the channel, counted from 1); 2 where ``None``, unless the names of
+            a project's labels say otherwise.
+        class_names: one for each label; those of the project, or made up, where ``None``.
+        classifier: gives the probabilities, instead of a forest that is fitted on the strokes.
+
+    Raises:
+        ImageFileError, ProjectFileError: for a file that cannot be read.
+        ScribbleError: for strokes that nothing can be learnt from.
+        AxesError: for files that do not cover the same pixels, or differ in channels or dimensions.
+        UserInputError: for NaN in an image, or labels that are no integers.
+        ConfigError: for a foreground that does not exist, or cannot be told.
+    """
+    if inputs.ilastik_project is not None:
+        source = _read_project(inputs, inputs.ilastik_project, foreground, class_names)
+    elif inputs.probabilities:
+        source = _read_maps(inputs, foreground, class_names)
+    else:
+        source = _read_strokes(inputs, foreground, class_names)
+    if classifier is not None:
+        if source.predictors:
+            msg = "A classifier was given as well as a project or probabilities: give one of them."
+            raise ConfigError(msg)
+        predictors = (classifier,) * len(source.images)
+        source = replace(source, predictors=predictors, classes=classifier.contract.classes)
+    test_images = tuple(read_image(path, axes=inputs.axes) for path in inputs.test_images)
+    ground_truth = tuple(read_labels(path) for path in inputs.ground_truth)
+    test_ground_truth = tuple(read_labels(path) for path in inputs.test_ground_truth)
+    _check_pairs(source.names, source.images, inputs.ground_truth, ground_truth)
+    _check_pairs([path.name for path in inputs.test_images], test_images, inputs.test_ground_truth, test_ground_truth)
+    first = source.images[0]
+    names = (*source.names, *map(str, inputs.test_images))
+    for name, image in zip(names, (*source.images, *test_images), strict=True):
+        if image.dims != first.dims or image.sizes[CHANNEL] != first.sizes[CHANNEL]:
+            msg = (
+                f"All images must have the same axes and channels: {names[0]} has {dict(first.sizes)}, "
+                f"{name} has {dict(image.sizes)}."
+            )
+            raise AxesError(msg)
+    return AdaptData(
+        names=source.names,
+        images=source.images,
+        scribbles=source.scribbles,
+        ground_truth=ground_truth,
+        test_images=test_images,
+        test_ground_truth=test_ground_truth,
+        classes=source.classes,
+        predictors=source.predictors,
+        selection=source.selection,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """Images, and what tells their classes."""
+
+    names: tuple[str, ...]
+    images: tuple[xr.DataArray, ...]
+    scribbles: tuple[xr.DataArray, ...]
+    classes: tuple[ClassContract, ...]
+    predictors: tuple[ProbabilityPredictor, ...] = ()
+    selection: FeatureSelection | None = None
+
+
+def _read_strokes(inputs: AdaptInputs, foreground: int | None, class_names: tuple[str, ...] | None) -> _Source:
+    images = tuple(read_image(path, axes=inputs.axes) for path in inputs.images)
+    scribbles = _read_scribbles(inputs, images)
+    classes = name_classes(
+        max(count_classes(scribbles), len(class_names or ())), foreground=foreground or 2, names=class_names
+    )
+    _check_foreground(scribbles, foreground or 2)
+    return _Source(names=_names(inputs.images), images=images, scribbles=scribbles, classes=classes)
+
+
+def _read_maps(inputs: AdaptInputs, foreground: int | None, class_names: tuple[str, ...] | None) -> _Source:
+    images = tuple(read_image(path, axes=inputs.axes) for path in inputs.images)
+    maps = [read_image(path) for path in inputs.probabilities]
+    predictors = tuple(ProbabilityMaps.describe(one, foreground=foreground or 2) for one in maps)
+    classes = predictors[0].contract.classes
+    if class_names is not None:
+        label = foreground_channels(classes)[0] + 1
+        classes = name_classes(len(classes), foreground=label, names=class_names)
+    for path, one, image in zip(inputs.probabilities, predictors, images, strict=True):
+        check_same_space(image, one.maps, names=("image", f"probabilities {path}"))
+        warn_about_sum(path, one)
+    scribbles = _read_scribbles(inputs, images) if inputs.scribbles else _nothing_painted(images)
+    return _Source(
+        names=_names(inputs.images), images=images, scribbles=scribbles, classes=classes, predictors=predictors
+    )
+
+
+def warn_about_sum(path: Path, maps: ProbabilityMaps) -> None:
+    """Say so if the channels of a file can hardly be the probabilities of all classes."""
+    if maps.largest_deviation > _SUM_TOLERANCE:
+        logger.warning(
+            "%s: the channels should add up to 1 at every px, but are up to %.3g off. Are these the probabilities of "
+            "all classes, and not of some of them, or of something else?",
+            path,
+            maps.largest_deviation,
+        )
+
+
+def _read_project(
+    inputs: AdaptInputs, path: Path, foreground: int | None, class_names: tuple[str, ...] | None
+) -> _Source:
+    opened = open_ilastik_project(path, inputs.images, axes=inputs.axes, retrain=inputs.retrain)
+    project, frames, stage = opened.project, opened.frames, opened.stage
+    if foreground is None:
+        foreground = choose_foreground(project, [frame.image for frame in frames])
+    predictors: tuple[ProbabilityPredictor, ...] = ()
+    if not inputs.retrain:
+        predictors = (stored_classifier(project, foreground=foreground),) * len(frames)
+    classes = project.classes(stage, foreground=foreground)
+    if class_names is not None:
+        classes = name_classes(len(classes), foreground=foreground_channels(classes)[0] + 1, names=class_names)
+    scribbles = opened.scribbles
+    count_classes(scribbles)
+    return _Source(
+        names=tuple(frame.name for frame in frames),
+        images=tuple(frame.image for frame in frames),
+        scribbles=scribbles,
+        classes=classes,
+        predictors=predictors,
+        selection=project.selection(stage),
+    )
+
+
+def _read_scribbles(inputs: AdaptInputs, images: Sequence[xr.DataArray]) -> tuple[xr.DataArray, ...]:
+    scribbles = tuple(read_scribbles(path) for path in inputs.scribbles)
+    _check_pairs(_names(inputs.images), images, inputs.scribbles, scribbles)
+    return scribbles
+
+
+def _check_foreground(scribbles: Sequence[xr.DataArray], foreground: int) -> None:
+    if not any(bool((strokes == foreground).any()) for strokes in scribbles):
+        msg = f"No stroke has the label of the foreground, {foreground}. Paint it, or say --foreground LABEL."
+        raise ScribbleError(msg)
+
+
+def _nothing_painted(images: Sequence[xr.DataArray]) -> tuple[xr.DataArray, ...]:
+    return tuple(
+        xr.DataArray(np.zeros([image.sizes[dim] for dim in space_dims(image)], dtype=np.uint8), dims=space_dims(image))
+        for image in images
+    )
+
+
+def _names(paths: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(path.name for path in paths)
+
+
+def _check_pairs(
+    names: Sequence[str], images: Sequence[xr.DataArray], label_paths: Sequence[Path], labels: Sequence[xr.DataArray]
+) -> None:
+    if label_paths and len(label_paths) != len(images):
+        msg = f"{len(label_paths)} label images were given for {len(images)} images ({', '.join(names)}): one for each."
+        raise ConfigError(msg)
+    for name, image, label_path, label in zip(names, images, label_paths, labels, strict=False):
+        check_same_space(image, label, names=(f"image {name}", f"labels {label_path}"))

@@ -1,0 +1,95 @@
+"""ilastik's Autocontext: a second forest that sees the raw image and what the first one says of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import xarray as xr
+
+from s2d_zoo.contract import RFContract
+from s2d_zoo.data.axes import as_image
+from s2d_zoo.data.blockwise import Blocking, assemble, iterate_blocks
+from s2d_zoo.data.images import check_finite
+from s2d_zoo.data.stored import PlacedBlock, outline_of
+from s2d_zoo.errors import AxesError, ProjectFileError
+from s2d_zoo.rf_adapter.classifier import PixelClassifier
+from s2d_zoo.rf_adapter.feature_blocks import blocking_for
+from s2d_zoo.rf_adapter.ilastik_project import IlastikProject
+from s2d_zoo.types import CHANNEL
+
+#: ilastik hands probabilities on as whole numbers
+_WHOLE: Final = 255
+
+
+@dataclass(frozen=True, slots=True)
+class AutocontextClassifier:
+    """Two forests one after another; a `s2d_zoo.contract.ProbabilityPredictor`.
+
+    Raises:
+        ProjectFileError: if the second does not take the raw channels and all classes of the first.
+    """
+
+    first: PixelClassifier  #: on the raw image
+    second: PixelClassifier  #: on the raw image and the first one's probabilities, 0…255
+
+    def __post_init__(self) -> None:
+        given = self._raw_channels + len(self.first.contract.classes)
+        if self.second.contract.raw_channels != given:
+            msg = (
+                f"The second forest takes {self.second.contract.raw_channels} channels, but the raw image and the "
+                f"classes of the first are {given}. Train the project in ilastik again."
+            )
+            raise ProjectFileError(msg)
+
+    @property
+    def contract(self) -> RFContract:
+        """What it delivers: the classes of the second forest, from the raw image alone."""
+        return self.second.contract.model_copy(update={"raw_channels": self._raw_channels})
+
+    @property
+    def _raw_channels(self) -> int:
+        return self.first.contract.raw_channels or 1
+
+    def predict_proba(self, image: xr.DataArray, *, progress: str | None = None) -> xr.DataArray:
+        """Class probabilities of an image; see `PixelClassifier.predict_proba`."""
+        return assemble(self.predict_blocks(image, progress=progress), like=as_image(image))
+
+    def predict_blocks(self, image: xr.DataArray, *, progress: str | None = None) -> Iterator[PlacedBlock]:
+        """Class probabilities of an image that may be larger than memory; see `PixelClassifier.predict_blocks`."""
+        image = as_image(image)
+        if image.sizes[CHANNEL] != self._raw_channels:
+            msg = f"The project is for images with {self._raw_channels} channels; this one has {image.sizes[CHANNEL]}."
+            raise AxesError(msg)
+        channels = self._raw_channels + len(self.first.contract.classes)
+        sizes = {str(dim): size for dim, size in image.sizes.items()}
+        blocking = blocking_for(
+            self.second.selection, outline_of({**sizes, CHANNEL: channels}, np.dtype(np.float32), {})
+        )
+        reach = self.first.selection.support + self.second.selection.support
+        blocking = Blocking(halo=dict.fromkeys(blocking.halo, reach), block=blocking.block)
+        for block in iterate_blocks(image, blocking=blocking, progress=progress):
+            check_finite(block.image, "image", start=block.start)
+            yield block.window, self._predict(block.image).isel(block.inside)
+
+    def _predict(self, image: xr.DataArray) -> xr.DataArray:
+        if "z" in image.dims and self.second.selection.compute_in_2d:  # the features of one slice are held at a time
+            slices = [self._predict(image.isel(z=z)) for z in range(image.sizes["z"])]
+            return xr.concat(slices, dim="z").transpose(CHANNEL, "z", "y", "x")
+        first = self.first.predict_features(self.first.selection.compute(image))
+        seen = np.concatenate([image.values.astype(np.float32), np.floor(first.values * np.float32(_WHOLE))])
+        return self.second.predict_features(self.second.selection.compute(xr.DataArray(seen, dims=image.dims)))
+
+
+def stored_classifier(
+    project: IlastikProject, *, foreground: int | None = None
+) -> PixelClassifier | AutocontextClassifier:
+    """The classifier of a project, as ilastik trained it: of Autocontext both stages, if both are trained.
+
+    Raises:
+        ProjectFileError: if there is no forest, or it does not fit the features.
+        ConfigError: if the foreground is not one of the labels, or cannot be told.
+    """
+    if len(project.stages) > 1 and project.stages[1].forest is not None:
+        return AutocontextClassifier(project.classifier(0, foreground=1), project.classifier(1, foreground=foreground))
+    return project.classifier(0, foreground=foreground)
