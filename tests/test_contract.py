@@ -1,4 +1,4 @@
-"""The RF contract: what an enhancer takes, compared with what a forest delivers."""
+"""The RF contract: what can be said in it, and what cannot."""
 
 import json
 
@@ -14,9 +14,8 @@ from s2d_zoo.contract import (
     ForestContract,
     PixelSize,
     RFContract,
+    find_background,
 )
-from s2d_zoo.contract_fit import check_fit, find_misfits, matching_channels
-from s2d_zoo.errors import ContractMismatchError
 from s2d_zoo.rf_adapter.features import FeatureSelection
 
 NUCLEI = (ClassContract(name="glass", role="background"), ClassContract(name="nucleus", role="foreground"))
@@ -50,14 +49,6 @@ contracts = st.builds(
 @settings(deadline=None, max_examples=25)
 def test_json_and_back_is_the_identity(original):
     assert RFContract.model_validate(json.loads(original.model_dump_json())) == original
-
-
-@given(original=contracts)
-@settings(deadline=None, max_examples=25)
-def test_a_contract_never_misfits_itself_but_for_roles_that_several_classes_share(original):
-    misfits = find_misfits(original, original)
-    shared = any(sum(entry.role == role for entry in original.classes) > 1 for role in original.roles)
-    assert [misfit.field for misfit in misfits] == (["channels"] if shared else [])
 
 
 @pytest.mark.parametrize(
@@ -113,62 +104,19 @@ def test_pixel_sizes_are_compared_in_micrometer(unit, micrometer):
 
 
 @pytest.mark.parametrize(
-    ("delivered", "field", "fatal"),
+    ("names", "label"),
     [
-        (contract(ndim=3), "ndim", True),
-        (contract(value_range=(0.0, 0.5)), "value_range", True),
-        (contract(classes=tuple(entry.model_copy(update={"role": "other"}) for entry in NUCLEI)), "channels", True),
-        (contract(classes=(NUCLEI[1], *NUCLEI)), "channels", True),
-        (contract(pixel_size=PixelSize(y=1.01, x=1.01)), "pixel_size", False),
-        (contract(pixel_size=PixelSize(y=240, x=240, unit="nanometer")), "pixel_size", False),
-        (contract(features=FeatureSelection(compute_in_2d=False).to_contract()), "features", False),
+        (("Background", "cells"), 1),
+        (("cells", "bg"), 2),
+        (("a", "b", "the BKG"), 3),
+        (("Hintergrund", "Kerne"), 1),
+        (("nuclei", "back_1"), 2),
+        (("Label 1", "Label 2"), None),
+        (("backbone", "playback"), None),
+        (("bg", "background"), None),
+        ((), None),
     ],
-    ids=["ndim", "range", "no foreground", "two foregrounds", "coarser", "finer", "features"],
+    ids=str,
 )
-def test_a_misfit_says_what_was_expected_what_was_found_and_what_to_do(delivered, field, fatal):
-    (misfit,) = find_misfits(contract(), delivered)
-    assert (misfit.field, misfit.fatal) == (field, fatal)
-    assert misfit.expected != misfit.found
-    assert all(text in str(misfit) for text in (field, misfit.expected, misfit.found, misfit.advice))
-
-
-@pytest.mark.parametrize(
-    "delivered",
-    [
-        contract(),
-        contract(pixel_size=PixelSize(y=1.0, x=1.0)),
-        contract(pixel_size=PixelSize(y=250, x=250, unit="nanometer")),
-        contract(pixel_size=None),
-        contract(features=None),
-        contract(raw_channels=3, object_diameter=40.0),
-    ],
-    ids=["same", "twice", "half", "unknown size", "unknown features", "other raw data"],
-)
-def test_what_fits_has_no_misfit(delivered):
-    assert check_fit(contract(), delivered) == ()
-
-
-def test_fatal_misfits_come_first_and_are_raised_together():
-    delivered = contract(ndim=3, value_range=(0.0, 0.5), pixel_size=PixelSize(y=9, x=9))
-    assert [misfit.fatal for misfit in find_misfits(contract(), delivered)] == [True, True, False]
-    with pytest.raises(ContractMismatchError, match="ndim") as caught:
-        check_fit(contract(), delivered)
-    assert "value_range" in str(caught.value)
-    assert "pixel_size" not in str(caught.value)
-
-
-def test_advice_alone_is_returned():
-    (misfit,) = check_fit(contract(), contract(pixel_size=PixelSize(y=2, x=2)))
-    assert "by 4" in misfit.advice
-
-
-@pytest.mark.parametrize(("channels", "expected"), [((1,), (0,)), ((0,), (2,)), ((0, 1), (2, 0))])
-def test_channels_are_matched_by_role_in_the_enhancers_order(channels, expected):
-    classes = (NUCLEI[1], ClassContract(name="dirt", role="other"), NUCLEI[0])
-    assert matching_channels(contract(channels=channels), contract(classes=classes)) == expected
-
-
-def test_channels_without_counterpart_are_refused():
-    classes = (NUCLEI[0], ClassContract(name="dirt", role="other"))
-    with pytest.raises(ContractMismatchError, match="2: dirt"):
-        matching_channels(contract(), contract(classes=classes))
+def test_the_background_is_told_by_its_name_where_just_one_says_so(names, label):
+    assert find_background(names) == label

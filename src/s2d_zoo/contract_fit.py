@@ -10,6 +10,27 @@ from s2d_zoo.errors import ContractMismatchError
 PIXEL_SIZE_TOLERANCE: Final = 2.0
 #: shorter lengths (µm) are shown in nm
 _NANOMETERS_BELOW: Final = 0.1
+#: ilastik's largest
+_LARGEST_SCALE: Final = 10.0
+#: change of the enhanced IoU with forests on other features, mean and worst, as `benchmarks/contract_points.py` found
+MEASURED: Final = {
+    "without GaussianSmoothing": (-0.032, -0.156),
+    "without LaplacianOfGaussian": (-0.000, -0.011),
+    "without GaussianGradientMagnitude": (-0.000, -0.008),
+    "without DifferenceOfGaussians": (-0.004, -0.024),
+    "without StructureTensorEigenvalues": (-0.000, -0.006),
+    "without HessianOfGaussianEigenvalues": (0.000, -0.003),
+    "scales from 1.0": (-0.004, -0.011),
+    "scales to 5.0": (-0.002, -0.006),
+    "scales to 3.5": (0.000, -0.007),
+    "scales to 1.6": (-0.004, -0.024),
+    "scales 0.7 and 1.0": (-0.008, -0.022),
+    "mixed scales to 5.0": (0.003, -0.007),
+    "only GaussianSmoothing": (-0.013, -0.021),
+    "also 2.5 and 7.0": (-0.006, -0.012),
+    "also 20.0": (0.002, -0.005),
+}
+MEASURED_IN: Final = "benchmarks/results/contract_points.md"
 _ALL: Final = len(get_args(FilterName))
 
 
@@ -168,7 +189,7 @@ def _compare_features(taken: RFContract, delivered: RFContract) -> Misfit | None
         field="features",
         expected=f"a forest on the features that it was trained with ({_count(taken.features)})",
         found=f"one on others ({_count(delivered.features)})",
-        advice=f"To be like them: {'; '.join(changes)}.",
+        advice=f"To be like them: {'; '.join(changes)}. {_what_it_costs(missing, extra, delivered.features)}",
         fatal=False,
     )
 
@@ -196,6 +217,43 @@ def _show(features: dict[str, tuple[float, ...]]) -> str:
 
 def _show_filters(names: list[str]) -> str:
     return "all filters" if len(names) == _ALL else " and ".join(names)
+
+
+def _what_it_costs(
+    missing: dict[str, tuple[float, ...]], extra: dict[str, tuple[float, ...]], there: FeatureContract
+) -> str:
+    """How much the enhanced result changed with the most similar selection that was measured."""
+    variant = _most_similar(missing, extra, {entry.name: entry.scales for entry in there.filters})
+    if variant is None or not there.compute_in_2d:
+        return "The enhancer can be used, but nobody has measured it with such features."
+    mean, worst = MEASURED[variant]
+    return (
+        f"The enhancer can be used: with forests on the most similar selection that was measured ({variant}) the "
+        f"enhanced IoU of nuclei changed by {mean:+.3f} on average, at worst by {worst:+.3f} ({MEASURED_IN})."
+    )
+
+
+def _most_similar(
+    missing: dict[str, tuple[float, ...]], extra: dict[str, tuple[float, ...]], there: dict[str, tuple[float, ...]]
+) -> str | None:
+    """Key into `MEASURED`; None where nothing is similar."""
+    gone = [name for name in missing if name not in there]
+    scales = {scale for values in missing.values() for scale in values}
+    largest = max(scale for values in there.values() for scale in values)
+    if not missing:
+        beyond = [scale for values in extra.values() for scale in values]
+        return None if not beyond else "also 20.0" if max(beyond) > _LARGEST_SCALE else "also 2.5 and 7.0"
+    if gone:
+        one = gone[0] if len(gone) == 1 and len(missing) == 1 else None
+        if "GaussianSmoothing" in gone:
+            return "without GaussianSmoothing"
+        return f"without {one}" if one else "only GaussianSmoothing"
+    if max(scales) < 1:
+        return "scales from 1.0"
+    steps = ((1.0, "scales 0.7 and 1.0"), (1.6, "scales to 1.6"), (3.5, "scales to 3.5"), (5.0, "scales to 5.0"))
+    if not any(1 <= scale < largest for scale in scales):
+        return next(name for scale, name in steps if largest <= scale)
+    return "mixed scales to 5.0"
 
 
 def _count(features: FeatureContract) -> str:

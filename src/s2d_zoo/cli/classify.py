@@ -24,7 +24,7 @@ from s2d_zoo.cli import options
 @options.quiet
 def classify(**chosen: Any) -> None:  # noqa: ANN401 - the options above
     """Fit a Random Forest on strokes, or take one from a file or an ilastik project, and write class probabilities."""
-    from s2d_zoo.pipeline.single_steps import classify_file  # noqa: PLC0415 - heavy
+    from s2d_zoo.pipeline.classification import classify_file  # noqa: PLC0415 - heavy
     from s2d_zoo.rf_adapter.classifier import ForestSettings  # noqa: PLC0415 - heavy
 
     output = classify_file(

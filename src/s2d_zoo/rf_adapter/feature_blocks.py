@@ -16,8 +16,8 @@ from s2d_zoo.types import CHANNEL
 
 #: the features of a block, once with halo, and without it once more as rows and once in the threads that use them
 _FEATURE_BYTES: Final = 700 * 10**6
-#: px; whole chunks of the files that are written (see `s2d_zoo.data.stored.CHUNKS`). Twice as high would be 3 %
-#: faster, but with 64 cores, each with a plane in its hands, come close to 2 GiB
+#: px; whole chunks of the files that are written (see `s2d_zoo.data.stored.CHUNKS`). Of blocks twice as high 6 % fewer
+#: pixels would be filtered for halos, but with 64 threads they needed 1.9 GiB (benchmarks/large_image.py: 1.2)
 LARGEST_BLOCK: Final[Mapping[str, int]] = MappingProxyType({"z": 64, "y": 512, "x": 1024})
 #: slices per block where a volume is filtered slice by slice
 _SLICES: Final = 16

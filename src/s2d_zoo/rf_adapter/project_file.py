@@ -11,12 +11,14 @@ import numpy as np
 
 from s2d_zoo.data.image_metadata import check_declared_size
 from s2d_zoo.errors import ImageFileError, ProjectFileError, S2DZooError
+from s2d_zoo.rf_adapter.project_heaps import check_heaps, check_references
 
 #: what h5py and the parsing of values raise for files that are cut off, damaged, or forged
 _DAMAGED: Final = (OSError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError)
 #: projects of thousands of images with thousands of trees have fewer
 _MOST_OBJECTS: Final = 2_000_000
 _MOST_LEVELS: Final = 32
+_TYPES: Final = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
 #: descriptions, not images: names, matrices, axis tags
 _MOST_BYTES: Final = 2**26
 #: no count, size or colour is larger
@@ -34,6 +36,7 @@ def open_project(path: Path) -> Iterator[h5py.File]:
     """
     try:
         _check_start(path)
+        check_heaps(path)
         with h5py.File(path, "r") as project:
             _check_links(project, path)
             yield project
@@ -62,13 +65,16 @@ def read_array(node: h5py.Group, name: str, *, most_bytes: int = _MOST_BYTES) ->
         raise ProjectFileError(msg)
     if found.attrs.get("isEmpty", False):
         return np.empty((0, *found.shape[1:]))
-    if found.shape is None:
-        msg = f"{where} should hold values, but is empty. {_TRY}"
+    if found.shape is None or found.id.get_type().get_class() not in _TYPES:
+        holds = "nothing" if found.shape is None else found.dtype
+        msg = f"{where} should hold numbers or texts, but holds {holds}. {_TRY}"
         raise ProjectFileError(msg)
     check_declared_size(found.shape, found.dtype, stored=Path(node.file.filename).stat().st_size, path=Path(where))
     if found.size * found.dtype.itemsize > most_bytes:
         msg = f"{where} declares {found.shape} values of {found.dtype}, far more than belongs there. {_TRY}"
         raise ProjectFileError(msg)
+    if found.dtype.kind == "O":
+        check_references(Path(node.file.filename), found)
     return np.asarray(found[()])
 
 
