@@ -266,9 +266,9 @@ def to_markdown(figures: dict[str, Any]) -> str:
     lines += [
         "",
         "torch_em: the three steps of `Shallow2DeepModel`, timed one by one (together they give what it gives). By",
-        "default its features are the same 28 by name and scale, from the same bioimage-cpp (version 0.10 has neither",
-        "fastfilters nor vigra), one after another on one core, with kernels of the full scale; ours are smoothed first,",
-        "as ilastik's are, so the same forest sees slightly different values. torch_em fits forests with sklearn's",
+        "default its features are the same 28 by name and scale, from the same bioimage-cpp (no fastfilters nor vigra",
+        "since version 0.10), one after another on one core, with kernels of the full scale; ours are smoothed",
+        "first, as ilastik's are, so the same forest sees slightly different values. torch_em fits forests with sklearn's",
         "defaults, hence one core; the second line gives it all. The network is the same package. scikit-image has",
         "other features: 7 scales of its 4, also 28, and a forest fitted on them, on all cores.",
         "",

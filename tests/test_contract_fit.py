@@ -234,3 +234,12 @@ def test_values_that_are_no_probabilities_are_refused_with_what_to_divide_by(val
     assert misfit.expected == "probabilities from 0 to 1"
     assert misfit.found == f"values from {value_range[0]:g} to {value_range[1]:g}"
     assert "8-bit export must be divided by 255" in misfit.advice
+
+
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_something_is_said_wherever_a_single_feature_is_missing(name, scale):
+    whole = FeatureSelection()
+    less = {**whole.scales, name: tuple(one for one in whole.scales[name] if one != scale)}
+    found = find_misfits(contract(features=ALL), features(less))
+    assert [misfit.field for misfit in found] == ([] if less == whole.scales else ["features"])

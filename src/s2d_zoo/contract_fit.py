@@ -252,7 +252,7 @@ def _most_similar(
         return "scales from 1.0"
     steps = ((1.0, "scales 0.7 and 1.0"), (1.6, "scales to 1.6"), (3.5, "scales to 3.5"), (5.0, "scales to 5.0"))
     if not any(1 <= scale < largest for scale in scales):
-        return next(name for scale, name in steps if largest <= scale)
+        return next((name for scale, name in steps if largest <= scale), "scales to 5.0")
     return "mixed scales to 5.0"
 
 

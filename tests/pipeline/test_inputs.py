@@ -19,7 +19,8 @@ def test_inputs_are_read_in_the_project_s_order(run):
     data = read_inputs(run.inputs)
     assert data.images[0].dims == ("channel", "y", "x")
     assert data.scribbles[0].dims == data.ground_truth[0].dims == ("y", "x")
-    assert data.n_classes == 2
+    assert [entry.role for entry in data.classes] == ["background", "foreground"]
+    assert data.foreground == 2
     assert len(data.test_images) == len(data.test_ground_truth) == 1
 
 
@@ -37,7 +38,7 @@ def test_inputs_are_read_in_the_project_s_order(run):
 )
 def test_files_that_belong_together_must_be_equally_many(inputs, change):
     changed = {name: getattr(inputs, name) * count if count else () for name, count in change.items()}
-    with pytest.raises(ConfigError, match=r"give one for each|No image was given"):
+    with pytest.raises(ConfigError, match=r"give one for each|No image was given|Nothing to learn from"):
         replace(inputs, **changed)
 
 

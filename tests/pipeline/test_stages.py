@@ -30,7 +30,7 @@ def forests(job):
 
 @pytest.fixture(scope="module")
 def predictions(job, forests):
-    return add_pseudo_labels(job, forests, predict(job, forests, job.data.images, what="image"))
+    return add_pseudo_labels(job, forests, predict(job, forests)[0])
 
 
 def same_forest(first, second):
@@ -41,24 +41,23 @@ def same_forest(first, second):
 def test_the_members_differ_from_each_other_and_from_the_forest_that_is_shown(forests):
     assert len(forests.members) == 2
     assert not same_forest(forests.members[0], forests.members[1])
-    assert not same_forest(forests.main, forests.members[0])
+    assert not same_forest(forests.forest, forests.members[0])
 
 
 def test_forests_carry_the_names_of_the_classes(inputs, tmp_path, tiny_settings):
     job = open_job(inputs, tiny_settings(class_names=("sky", "cloud")), tmp_path, progress=False)
-    assert [entry.name for entry in fit_forests(job).main.contract.classes] == ["sky", "cloud"]
+    assert [entry.name for entry in fit_forests(job).contract.classes] == ["sky", "cloud"]
 
 
 def test_the_foreground_may_have_the_first_label(inputs, tmp_path, job, forests, tiny_settings):
     turned = open_job(inputs, tiny_settings(foreground=1), tmp_path, progress=False)
-    (mine,) = predict(turned, fit_forests(turned), turned.data.images, what="image")
-    (plain,) = predict(job, forests, job.data.images, what="image")
+    (mine,), _ = predict(turned, fit_forests(turned))
+    (plain,), _ = predict(job, forests)
     np.testing.assert_allclose(mine.foreground, 1 - plain.foreground, atol=1e-6)
 
 
 def test_maps_of_what_was_not_made_are_not_written(job, forests, tmp_path):
-    plain = predict(job, forests, job.data.images, what="image")
-    write_maps(job, plain, predict(job, forests, job.data.test_images, what="test image"))
+    write_maps(job, *predict(job, forests))
     folder = job.image_folder(0)
     assert sorted(path.name for path in folder.iterdir()) == ["enhanced.tif", "forest_foreground.tif"]
 
@@ -130,10 +129,10 @@ def test_what_cannot_be_fused_is_told_why(job, forests):
     fused, reason = fuse_forest(job, forests)
     assert fused is not None
     assert reason == ""
-    contract = forests.main.contract
+    contract = forests.contract
     in_3d = contract.model_copy(update={"features": contract.features.model_copy(update={"compute_in_2d": False})})
-    main = PixelClassifier.from_forest(forests.main.forest, in_3d)
-    fused, reason = fuse_forest(job, replace(forests, main=main))
+    main = PixelClassifier.from_forest(forests.forest.forest, in_3d)
+    fused, reason = fuse_forest(job, replace(forests, main=(main,)))
     assert fused is None
     assert "3D features" in reason
 

@@ -242,9 +242,7 @@ def _draw_blocks(rng, lane, n_classes, *, tagged):
     taken = np.zeros([sizes[letter] for letter in axes], dtype=bool)
     for _ in range(rng.integers(0, 4)):
         start = tuple(int(rng.integers(0, sizes[letter])) for letter in axes)
-        stop = tuple(
-            int(rng.integers(first + 1, sizes[letter] + 1)) for first, letter in zip(start, axes, strict=True)
-        )
+        stop = tuple(int(rng.integers(first + 1, sizes[letter] + 1)) for first, letter in zip(start, axes, strict=True))
         place = tuple(map(slice, start, stop))
         if taken[place].any():  # ilastik's blocks do not overlap
             continue

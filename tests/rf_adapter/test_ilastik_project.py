@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from s2d_zoo.errors import ConfigError, ProjectFileError, S2DZooError
 from s2d_zoo.rf_adapter.features import FILTERS, SCALES
-from s2d_zoo.rf_adapter.ilastik_project import IlastikStage, name_foreground, read_project
+from s2d_zoo.rf_adapter.ilastik_project import name_foreground, read_project
 
 from .ilastik_projects import Block, Lane, Project, Stage, grow, name_features, projects, simple_project
 
@@ -307,46 +307,85 @@ def test_axes_that_do_not_exist_are_refused(written):
         read_project(written(change=put(f"{RAW}/axistags", tags)))
 
 
-def test_many_large_label_blocks_of_a_small_file_are_refused_before_they_fill_the_memory(written):
-    def change(file):
-        lane = file[f"{PC}/LabelSets/labels000"]
-        size = (10_000, 20_000, 1)
-        lane.create_dataset("block0000x", size, "u1", chunks=(64, 64, 1)).attrs["blockSlice"] = "[0:10000,0:20000,0:1]"
-        for number in range(1, 2000):
-            lane[f"block{number:04}x"] = lane["block0000x"]
-
-    # the first one reaches beyond the image
-    assert "outside of the image" in refusal(written(change=change))
-
-
 def test_line_breaks_in_names_stay_out_of_messages(written):
     assert "we ird" in refusal(written(change=put("FeatureSelections/FeatureIds", np.array([b"we\nird"] * 6))))
 
 
-# ---- files that were damaged
+# ---- a classifier that does not fit
 
 
-def tiny(tmp_path):
-    return simple_project().write(tmp_path / "damaged.ilp").read_bytes()
+def test_a_forest_on_features_that_are_no_longer_selected_is_refused(written):
+    less = np.zeros((6, 7), dtype=bool)
+    less[0, 1] = True
+    changed = put("FeatureSelections/SelectionMatrix", less)
+    assert re.search("selection was changed after the training.*--retrain", refusal(written(change=changed)))
 
 
-def read_all(path):
-    """Read a project and everything that can be made of it; only errors of ours may come out."""
-    try:
-        project = read_project(path)
-        for index, stage in enumerate(project.stages):
-            assert isinstance(stage, IlastikStage)
-            project.classifier(index)
-    except S2DZooError as error:
-        assert "\n" not in str(error)
-        return False
-    return True
+def test_a_forest_without_names_on_other_features_is_refused(written):
+    def change(file):
+        del file[f"{PC}/ClassifierForests/feature_names"]
+        matrix = file["FeatureSelections/SelectionMatrix"][()]
+        matrix[1, 1] = matrix[2, 2] = matrix[3, 3] = True
+        file["FeatureSelections/SelectionMatrix"][...] = matrix
+
+    project = read_project(written(change=change))
+    with pytest.raises(ProjectFileError, match="takes 4 features, but those that are selected are 7 for each channel"):
+        project.classifier(0)
 
 
-def test_projects_cut_off_anywhere_are_refused(tmp_path):
-    whole = tiny(tmp_path)
-    path = tmp_path / "damaged.ilp"
-    assert read_all(path)
-    for length in [*range(120), *range(120, len(whole), 397), len(whole) - 1]:
-        path.write_bytes(whole[:length])
-        assert not read_all(path), length
+def test_a_volume_with_features_in_2d_and_others_in_3d_is_refused(written):
+    mixed = np.array([True, True, False, True, True, True, True])
+    project = simple_project(in_2d=mixed, forests=[], labels=[[]])
+    project.lanes = [Lane(np.zeros((5, 20, 30, 1), dtype=np.uint8), "zyxc")]
+    with pytest.raises(ProjectFileError, match="some scales in 2D and others in 3D"):
+        read_project(written(project)).new_classifier(0)
+
+
+def test_a_class_without_a_name_and_a_foreground_that_is_none_are_refused(written):
+    project = read_project(written(simple_project(names=("a", ""))))
+    with pytest.raises(ConfigError, match="needs a name"):
+        project.classes(0)
+    with pytest.raises(ConfigError, match="one of the labels 1…2"):
+        project.classes(0, foreground=3)
+
+
+# ---- real projects
+
+
+@pytest.mark.realdata
+def test_every_real_project_holds_what_its_manifest_says(realdata_dir):
+    manifest = json.loads((realdata_dir / "ilp" / "manifest.json").read_text())
+    assert len(manifest) == 7
+    for entry in manifest:
+        project = read_project(realdata_dir / "ilp" / entry["file"])
+        assert (project.ilastik_version, project.workflow) == (entry["ilastik"], entry["workflow"])
+        assert project.ndim == (3 if entry["file"] == "cloud_ilastik_em.ilp" else 2)
+        assert [stage.name for stage in project.stages] == [one["group"] for one in entry["classifier"]]
+        for index, (stage, one) in enumerate(zip(project.stages, entry["classifier"], strict=True)):
+            assert stage.count_labels() == {int(label): count for label, count in one["label_px"].items()}
+            found = (stage.n_forests, stage.forest.n_trees, stage.forest.n_features, len(stage.class_names))
+            assert found == (one["forests"], one["trees"], one["features"], one["classes"])
+            classifier = project.classifier(index, foreground=1)
+            ndim = 2 if classifier.selection.compute_in_2d else 3
+            channels = classifier.contract.raw_channels
+            assert len(classifier.selection.names(ndim=ndim, channels=channels)) == one["features"]
+
+
+#: what the README of the shared data says: labels, and forests / trees / features, of all stages
+README = {
+    "ilastik_pc.ilp": ([1132], [(4, 100, 49)]),
+    "ilastik_autocontext.ilp": ([1576, 2028], [(10, 100, 49), (10, 100, 196)]),
+    "ilastik_mitocheck.ilp": ([113], [(40, 100, 49)]),
+    "ilastik_pc_oc_133.ilp": ([24], [(4, 100, 25)]),
+    "fractal_pixel_classifier_2D.ilp": ([32142], [(8, 100, 49)]),
+    "neubias_nuclei.ilp": ([22079], [(8, 100, 16)]),
+    "cloud_ilastik_em.ilp": ([1127], [(4, 100, 28)]),
+}
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("name", "labels", "forests"), [(name, *found) for name, found in README.items()])
+def test_every_real_project_holds_what_the_readme_says(realdata_dir, name, labels, forests):
+    stages = read_project(realdata_dir / "ilp" / name).stages
+    assert [sum(stage.count_labels().values()) for stage in stages] == labels
+    assert [(stage.n_forests, stage.forest.n_trees, stage.forest.n_features) for stage in stages] == forests

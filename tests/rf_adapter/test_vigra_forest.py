@@ -78,9 +78,7 @@ def test_cut_trees_say_what_sklearns_say_where_they_are_cut(seed, max_depth):
         found = read_forests(file, n_classes=3).limited(max_depth=max_depth)
     wanted = FlatForest.from_sklearn(forest, n_classes=3).limited(max_depth=max_depth)
     rows = np.random.default_rng(seed).normal(size=(100, 3)).astype(np.float32)
-    assert np.allclose(
-        found.predictor().predict_proba(rows), wanted.predictor().predict_proba(rows), rtol=0, atol=1e-6
-    )
+    assert np.allclose(found.predictor().predict_proba(rows), wanted.predictor().predict_proba(rows), rtol=0, atol=1e-6)
     assert np.allclose(found.probabilities.sum(axis=1), 1)
 
 
@@ -181,7 +179,7 @@ BAD_FORESTS = {
         replace("Forest0000/Tree_0/topology", np.array(TOPOLOGY, dtype=float)),
         "nodes of float64",
     ),
-    "nodes of text": (replace("Forest0000/Tree_0/topology", [b"a"]), r"nodes of \|S1"),
+    "nodes of text": (replace("Forest0000/Tree_0/topology", np.array([b"a"])), r"nodes of \|S1"),
     "leaves weighed by size": (replace("Forest0000/_options/predict_weighted_", [1.0]), "weighs its leaves by size"),
     "forests on other features": (
         lambda file: write(file, [3, *TOPOLOGY[1:]], columns=3.0, name="Forest0001"),

@@ -42,7 +42,7 @@ def _read_channel(_ctx: click.Context, _param: click.Parameter, value: str | Non
     if value is None:
         return None
     role, _, number = value.partition("=")
-    if role.strip() != "foreground" or not number.strip().isdigit():
+    if role.strip() != "foreground" or not number.strip().isdecimal():
         msg = f"expected foreground=NUMBER, counted from 1, e.g. foreground=2; got {value!r}."
         raise click.BadParameter(msg)
     return int(number)

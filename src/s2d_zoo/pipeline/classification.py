@@ -78,7 +78,7 @@ def classify_file(
         picture = read_image(image, axes=axes)
         strokes = read_scribbles(scribbles)
         n_classes = max(int(strokes.max()), len(class_names or ()), 2)
-        classes = name_classes(n_classes, foreground=foreground or 2, names=class_names)
+        classes = name_classes(n_classes, foreground=2 if foreground is None else foreground, names=class_names)
         fitted = PixelClassifier(settings=forest, classes=classes, random_state=seed).fit(picture, strokes)
     elif ilastik_project is not None and retrain:
         fitted = retrain_classifier(ilastik_project, foreground=foreground, forest=forest, seed=seed)

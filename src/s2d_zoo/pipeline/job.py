@@ -216,7 +216,8 @@ def _file_name(name: str) -> str:
 
 def _check_enhancer(enhancer: Enhancer, package: Path, data: AdaptData, settings: AdaptSettings) -> None:
     """Refuse what the first forest would show not to fit, before there is one."""
-    enhancer.check(data.delivered)
+    for delivered in [one.contract for one in data.predictors] or [data.delivered]:  # maps may differ in their values
+        enhancer.check(delivered)
     if settings.rescale == "auto":
         check_rescale(enhancer.rescale_factor(data.delivered))
     if package.name in (f"{settings.model_id}.zip", f"{settings.fused_id}.zip"):

@@ -87,8 +87,8 @@ def open_classifier(
 def choose_foreground(project: IlastikProject, images: Sequence[xr.DataArray] = ()) -> int:
     """The label of the objects, where nobody said which it is.
 
-    That is what the labels' names say; of two names that say nothing, the label that covers less of the images. A
-    warning tells what was taken, unless names said it.
+    That is the one that Trainable Domain Adaptation gives to its network, or what the labels' names say; of two names
+    that say nothing, the label that covers less of the images, and a warning tells what was taken.
 
     Args:
         project: with two labels, or one of them called background.
@@ -98,6 +98,9 @@ def choose_foreground(project: IlastikProject, images: Sequence[xr.DataArray] = 
         ConfigError: if only the user can know.
     """
     names = project.stages[-1].class_names
+    fed = project.stages[-1].channels
+    if fed is not None and len(fed) == 1:
+        return fed[0] + 1
     if find_background(names) is not None:
         return name_foreground(names)
     listed = ", ".join(f"{label}: {name}" for label, name in enumerate(names, start=1))

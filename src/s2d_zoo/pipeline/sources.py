@@ -62,6 +62,7 @@ class AdaptData:
             channels=foreground_channels(self.classes),
             features=None if self.selection is None else self.selection.to_contract(),
             forest=ForestContract(implementation="sklearn", labels="strokes"),
+            raw_channels=self.images[0].sizes[CHANNEL],
             pixel_size=self.images[0].attrs.get("pixel_size"),
         )
 
@@ -101,6 +102,7 @@ def read_inputs(
             raise ConfigError(msg)
         predictors = (classifier,) * len(source.images)
         source = replace(source, predictors=predictors, classes=classifier.contract.classes)
+    _check_predictors(source)
     test_images = tuple(read_image(path, axes=inputs.axes) for path in inputs.test_images)
     ground_truth = tuple(read_labels(path) for path in inputs.ground_truth)
     test_ground_truth = tuple(read_labels(path) for path in inputs.test_ground_truth)
@@ -144,16 +146,16 @@ def _read_strokes(inputs: AdaptInputs, foreground: int | None, class_names: tupl
     images = tuple(read_image(path, axes=inputs.axes) for path in inputs.images)
     scribbles = _read_scribbles(inputs, images)
     classes = name_classes(
-        max(count_classes(scribbles), len(class_names or ())), foreground=foreground or 2, names=class_names
+        max(count_classes(scribbles), len(class_names or ())), foreground=2 if foreground is None else foreground, names=class_names
     )
-    _check_foreground(scribbles, foreground or 2)
+    _check_foreground(scribbles, foreground_channels(classes)[0] + 1)
     return _Source(names=_names(inputs.images), images=images, scribbles=scribbles, classes=classes)
 
 
 def _read_maps(inputs: AdaptInputs, foreground: int | None, class_names: tuple[str, ...] | None) -> _Source:
     images = tuple(read_image(path, axes=inputs.axes) for path in inputs.images)
     maps = [read_image(path) for path in inputs.probabilities]
-    predictors = tuple(ProbabilityMaps.describe(one, foreground=foreground or 2) for one in maps)
+    predictors = tuple(ProbabilityMaps.describe(one, foreground=2 if foreground is None else foreground) for one in maps)
     classes = predictors[0].contract.classes
     if class_names is not None:
         label = foreground_channels(classes)[0] + 1
@@ -201,6 +203,20 @@ def _read_project(
         predictors=predictors,
         selection=project.selection(stage),
     )
+
+
+def _check_predictors(source: _Source) -> None:
+    """Refuse what would else be found out once there are results."""
+    painted = max(int(strokes.max()) for strokes in source.scribbles)
+    if painted > len(source.classes):
+        named = ", ".join(entry.name for entry in source.classes)
+        msg = f"The strokes use labels up to {painted}, but the classifier has {len(source.classes)} classes: {named}."
+        raise ScribbleError(msg)
+    for name, image, predictor in zip(source.names, source.images, source.predictors, strict=False):
+        taken = predictor.contract.raw_channels
+        if taken not in {None, image.sizes[CHANNEL]}:
+            msg = f"The classifier takes images with {taken} channels; {name} has {image.sizes[CHANNEL]}."
+            raise AxesError(msg)
 
 
 def _read_scribbles(inputs: AdaptInputs, images: Sequence[xr.DataArray]) -> tuple[xr.DataArray, ...]:

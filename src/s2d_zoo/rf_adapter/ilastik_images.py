@@ -124,7 +124,7 @@ def _find(project: IlastikProject, raw: RawReference) -> Path:
     """Where the project says: an absolute path, or one relative to the project."""
     location = _HDF5_INSIDE.sub(r"\1:/\2", raw.location)
     path = project.path.parent / location  # an absolute path stays what it is
-    if _is_there(_file_of(path)):
+    if raw.location and _is_there(_file_of(path)):
         return path
     name = PureWindowsPath(location).name if "\\" in location else _file_of(Path(location)).name
     beside = project.path.parent / name

@@ -11,7 +11,7 @@ import xarray as xr
 
 from s2d_zoo.data.axes import parse_axes
 from s2d_zoo.errors import ProjectFileError
-from s2d_zoo.rf_adapter.project_file import as_text, parse_axistags, read_array, sort_numbered
+from s2d_zoo.rf_adapter.project_file import parse_axistags, read_array, read_attribute, sort_numbered
 from s2d_zoo.types import CHANNEL, SPACE
 
 #: order of labels in projects that do not say it, and whose images have other axes
@@ -113,7 +113,7 @@ def _place_block(
             "Open the project in ilastik and save it again."
         )
         raise ProjectFileError(msg)
-    text = as_text(node.attrs.get("blockSlice", ""))
+    text = str(read_attribute(node, "blockSlice") or "")
     slices = [_SLICE.fullmatch(part.strip()) for part in text.split(",")]
     places = [(int(one[1]), int(one[2])) for one in slices if one is not None]
     if len(places) != len(slices) or [stop - start for start, stop in places] != list(values.shape):
@@ -136,8 +136,9 @@ def _place_block(
 
 def _orders(block: h5py.Dataset, axes: str, canonical: bool) -> list[str]:  # noqa: FBT001 - private, passed on
     """Orders of axes in which a block may be stored, the likeliest first."""
-    if "axistags" in block.attrs:
-        return [parse_axistags(as_text(block.attrs["axistags"]))]
+    tags = read_attribute(block, "axistags")
+    if tags is not None:
+        return [parse_axistags(str(tags))]
     # some versions moved the channel to the end
     orders = [axes if "c" in axes else f"{axes}c", axes.replace("c", "") + "c", CANONICAL_ORDER]
     return list(dict.fromkeys(reversed(orders) if canonical else orders))

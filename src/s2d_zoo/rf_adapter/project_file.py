@@ -63,7 +63,7 @@ def read_array(node: h5py.Group, name: str, *, most_bytes: int = _MOST_BYTES) ->
     if not isinstance(found, h5py.Dataset):
         msg = f"Expected the dataset {where}, found {'a group' if found is not None else 'nothing'}. {_TRY}"
         raise ProjectFileError(msg)
-    if found.attrs.get("isEmpty", False):
+    if read_attribute(found, "isEmpty") is True:
         return np.empty((0, *found.shape[1:]))
     if found.shape is None or found.id.get_type().get_class() not in _TYPES:
         holds = "nothing" if found.shape is None else found.dtype
@@ -76,6 +76,17 @@ def read_array(node: h5py.Group, name: str, *, most_bytes: int = _MOST_BYTES) ->
     if found.dtype.kind == "O":
         check_references(Path(node.file.filename), found)
     return np.asarray(found[()])
+
+
+def read_attribute(node: h5py.Dataset, name: str) -> str | bool | None:
+    """A text or a yes or no that hangs on a dataset; ``None`` where it is missing, or something else."""
+    if name not in node.attrs:
+        return None
+    found = node.attrs.get_id(name)
+    if found.shape != () or found.get_type().get_class() not in {h5py.h5t.STRING, h5py.h5t.ENUM}:
+        return None
+    value = node.attrs[name]
+    return bool(value) if isinstance(value, bool | np.bool_) else as_text(value)
 
 
 def read_group(node: h5py.Group, name: str) -> h5py.Group:
