@@ -88,7 +88,8 @@ def test_time_points_are_frames_with_their_numbers(tmp_path):
 
 def test_an_image_at_an_absolute_path_is_found(tmp_path):
     image = xr.DataArray(np.arange(600, dtype=np.uint8).reshape(20, 30), dims=("y", "x"))
-    write_image(tmp_path / "far" / "image.tif", image) if (tmp_path / "far").mkdir() is None else None
+    (tmp_path / "far").mkdir()
+    write_image(tmp_path / "far" / "image.tif", image)
     (frame,) = read_frames(elsewhere(tmp_path, str(tmp_path / "far" / "image.tif")))
     assert np.array_equal(frame.image.values[0], image.values)
 

@@ -122,7 +122,7 @@ def test_the_ilastik_that_stored_every_label_alike_is_known_by_its_version(tmp_p
     ],
 )
 def test_places_that_are_no_slices_are_refused(lane, place):
-    with pytest.raises(ProjectFileError, match="block0000 of .* for its shape .*found blockSlice") as caught:
+    with pytest.raises(ProjectFileError, match=r"block0000 of .* for its shape .*found blockSlice") as caught:
         read(lane((ONE, place)))
     assert len(str(caught.value)) < 800
 
@@ -136,7 +136,7 @@ def test_a_block_without_a_place_is_refused(lane):
 
 @pytest.mark.parametrize("place", ["[20:21,0:1,0:1]", "[0:1,30:31,0:1]", "[999999999998:999999999999,0:1,0:1]"])
 def test_places_outside_of_the_image_are_refused(lane, place):
-    with pytest.raises(ProjectFileError, match="outside of the image with the sizes .*'y': 20, 'x': 30"):
+    with pytest.raises(ProjectFileError, match=r"outside of the image with the sizes .*'y': 20, 'x': 30"):
         read(lane((ONE, place)))
 
 
@@ -185,5 +185,5 @@ def test_more_labels_than_fit_into_memory_are_refused(tmp_path, monkeypatch):
     path = project.write(tmp_path / "made.ilp")
     assert read_project(path)
     monkeypatch.setattr(ilastik_project, "MOST_BYTES", 15)  # 8 for each image
-    with pytest.raises(ProjectFileError, match="labels001/block0001.*far more than belongs there"):
+    with pytest.raises(ProjectFileError, match=r"labels001/block0001.*far more than belongs there"):
         read_project(path)

@@ -12,7 +12,7 @@ from s2d_zoo.errors import ConfigError, ProjectFileError, S2DZooError
 from s2d_zoo.rf_adapter.features import FILTERS, SCALES
 from s2d_zoo.rf_adapter.ilastik_project import name_foreground, read_project
 
-from .ilastik_projects import Block, Lane, Project, Stage, grow, name_features, projects, simple_project
+from .ilastik_projects import Block, Lane, Project, Stage, grow, projects, simple_project
 
 DIMS = {"t": "time", "c": "channel", "z": "z", "y": "y", "x": "x"}
 
@@ -60,7 +60,7 @@ def test_random_projects_are_read_back_exactly(tmp_path, project):
 
 def assert_same_stage(stage, expected):
     assert (stage.class_names, stage.colours) == (expected.names, expected.colours)
-    assert {name: scales for name, scales in stage.selection.scales.items()} == {
+    assert dict(stage.selection.scales) == {
         name: tuple(np.array(SCALES)[row]) for name, row in zip(FILTERS, expected.matrix, strict=True) if row.any()
     }
     used = expected.matrix.any(axis=0)
@@ -126,8 +126,8 @@ def test_trainable_domain_adaptation_names_the_class_that_its_enhancer_gets(writ
     )
     (stage,) = (found := read_project(written(project))).stages
     assert (stage.name, stage.channels) == ("TrainableDomainAdaptation", (2,))
-    assert [entry.role for entry in found.classes(0)][2] == "foreground"
-    assert [entry.role for entry in found.classes(0, foreground=1)][0] == "foreground"
+    assert found.classes(0)[2].role == "foreground"
+    assert found.classes(0, foreground=1)[0].role == "foreground"
 
 
 def test_a_project_in_which_nothing_was_done_yet_is_read(written):
@@ -136,7 +136,7 @@ def test_a_project_in_which_nothing_was_done_yet_is_read(written):
     (stage,) = project.stages
     assert (stage.class_names, stage.selection, stage.forest, stage.labels) == ((), None, None, ())
     assert stage.count_labels() == {}
-    with pytest.raises(ProjectFileError, match="no trained forest.*Live Update.*--retrain"):
+    with pytest.raises(ProjectFileError, match=r"no trained forest.*Live Update.*--retrain"):
         project.classifier(0)
     with pytest.raises(ProjectFileError, match="No features are selected"):
         project.new_classifier(0)
@@ -275,7 +275,7 @@ BAD_FILES = {
     "axis tags cut off": (put(f"{RAW}/axistags", b'{"axes": [{"ke'), "damaged"),
     "axis tags without end": (put(f"{RAW}/axistags", b"[" * 100_000), "damaged"),
     "a name of text that is a list": (put(f"{RAW}/nickname", [b"a", b"b"]), "damaged"),
-    "nothing in a dataset": (put(f"{RAW}/nickname", h5py.Empty("S1")), "is empty"),
+    "nothing in a dataset": (put(f"{RAW}/nickname", h5py.Empty("S1")), "holds nothing"),
     "an unknown feature": (
         put("FeatureSelections/FeatureIds", np.array([b"Sobel", *(name.encode() for name in FILTERS[1:])])),
         "Sobel, which do not exist here",
@@ -303,7 +303,7 @@ def test_what_ilastik_does_not_write_is_refused_in_one_line(written, change, mes
 
 def test_axes_that_do_not_exist_are_refused(written):
     tags = json.dumps({"axes": [{"key": "q"}, {"key": "y"}, {"key": "x"}]}).encode()
-    with pytest.raises(S2DZooError, match="letters 'czyxt'.*'qyx'"):
+    with pytest.raises(S2DZooError, match=r"letters 'czyxt'.*'qyx'"):
         read_project(written(change=put(f"{RAW}/axistags", tags)))
 
 

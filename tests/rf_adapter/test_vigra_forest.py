@@ -1,4 +1,4 @@
-"""vigra's forests: equal to the forests of sklearn that they were made from, to vigra itself, and refused if damaged."""
+"""vigra's forests: equal to the sklearn forests that they were made from and to vigra, refused if damaged."""
 
 from contextlib import contextmanager
 from pathlib import Path

@@ -77,7 +77,9 @@ def check_fit_files(
         images = () if picture is None else (picture,)
         delivered = open_classifier(classifier, foreground=foreground, images=images).contract
     else:
-        described = ProbabilityMaps.describe(read_image(probabilities or Path(), axes=axes), foreground=2 if foreground is None else foreground)
+        described = ProbabilityMaps.describe(
+            read_image(probabilities or Path(), axes=axes), foreground=2 if foreground is None else foreground
+        )
         warn_about_sum(probabilities or Path(), described)
         delivered = described.contract
     if picture is not None and delivered.pixel_size is None:

@@ -61,7 +61,9 @@ def enhance_file(
     """
     refuse_existing(output, overwrite=overwrite, inputs=(probabilities, classifier))
     loaded = load_enhancer(find_model(enhancer))
-    described = ProbabilityMaps.describe(read_image(probabilities, axes=axes), foreground=2 if foreground is None else foreground)
+    described = ProbabilityMaps.describe(
+        read_image(probabilities, axes=axes), foreground=2 if foreground is None else foreground
+    )
     warn_about_sum(probabilities, described)
     delivered = open_classifier(classifier, foreground=foreground).contract if classifier else described.contract
     factor = loaded.rescale_factor(delivered) if rescale == "auto" else rescale

@@ -146,7 +146,9 @@ def _read_strokes(inputs: AdaptInputs, foreground: int | None, class_names: tupl
     images = tuple(read_image(path, axes=inputs.axes) for path in inputs.images)
     scribbles = _read_scribbles(inputs, images)
     classes = name_classes(
-        max(count_classes(scribbles), len(class_names or ())), foreground=2 if foreground is None else foreground, names=class_names
+        max(count_classes(scribbles), len(class_names or ())),
+        foreground=2 if foreground is None else foreground,
+        names=class_names,
     )
     _check_foreground(scribbles, foreground_channels(classes)[0] + 1)
     return _Source(names=_names(inputs.images), images=images, scribbles=scribbles, classes=classes)
@@ -155,7 +157,9 @@ def _read_strokes(inputs: AdaptInputs, foreground: int | None, class_names: tupl
 def _read_maps(inputs: AdaptInputs, foreground: int | None, class_names: tuple[str, ...] | None) -> _Source:
     images = tuple(read_image(path, axes=inputs.axes) for path in inputs.images)
     maps = [read_image(path) for path in inputs.probabilities]
-    predictors = tuple(ProbabilityMaps.describe(one, foreground=2 if foreground is None else foreground) for one in maps)
+    predictors = tuple(
+        ProbabilityMaps.describe(one, foreground=2 if foreground is None else foreground) for one in maps
+    )
     classes = predictors[0].contract.classes
     if class_names is not None:
         label = foreground_channels(classes)[0] + 1

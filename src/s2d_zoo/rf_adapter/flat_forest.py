@@ -15,7 +15,7 @@ from s2d_zoo.errors import ConfigError, SavedFileError, UserInputError
 
 #: rows handed to one thread at a time: with fewer the 100 calls cost more, with more they leave the cache
 #: (measured on 28 and 49 features; see benchmarks/bench_rf.py for other ways to run a forest)
-_CHUNK_ROWS: Final = 16384
+_CHUNK_ROWS: Final = 32768
 _LEAF: Final = -1
 #: shares that were normalised may exceed 1 by this much
 _ROUNDING: Final = 1e-6
