@@ -1,6 +1,8 @@
 """Whether a forest fits an enhancer, and what is said where it does not."""
 
+import json
 import re
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -14,7 +16,7 @@ from s2d_zoo.contract import (
     PixelSize,
     RFContract,
 )
-from s2d_zoo.contract_fit import check_fit, find_misfits, matching_channels
+from s2d_zoo.contract_fit import MEASURED, check_fit, find_misfits, matching_channels
 from s2d_zoo.errors import ContractMismatchError
 from s2d_zoo.rf_adapter.features import FILTERS, SCALES, FeatureSelection
 
@@ -169,10 +171,22 @@ def test_features_to_add_and_to_leave_out_are_named(taken, delivered, words):
     assert words in advice(taken, delivered)
 
 
+def test_a_single_scale_is_told_as_one():
+    (misfit,) = find_misfits(contract(features=ALL), features({"GaussianSmoothing": (1.0,)}))
+    assert "(1 filter, scale 1)" in misfit.found
+
+
+def test_what_unlike_features_cost_is_what_the_benchmark_found():
+    path = Path(__file__).parents[1] / "benchmarks" / "results" / "contract_points.json"
+    change = json.loads(path.read_text(encoding="utf-8"))["change"]["features"]["enhanced"]
+    found = {name: (change[name]["mean"], change[name]["worst"]) for name in MEASURED}
+    assert found == MEASURED
+
+
 def test_how_many_features_there_are_is_told():
     (misfit,) = find_misfits(contract(features=ALL), features({"GaussianSmoothing": (1.0, 5.0)}))
     assert f"(6 filters, scales {SCALES[0]:g} to {SCALES[-1]:g})" in misfit.expected
-    assert "(1 filters, scales 1 to 5)" in misfit.found
+    assert "(1 filter, scales 1 to 5)" in misfit.found
 
 
 @pytest.mark.parametrize(

@@ -258,4 +258,7 @@ def _most_similar(
 
 def _count(features: FeatureContract) -> str:
     scales = {scale for entry in features.filters for scale in entry.scales}
-    return f"{len(features.filters)} filters, scales {min(scales):g} to {max(scales):g}"
+    filters = f"{len(features.filters)} filter{'' if len(features.filters) == 1 else 's'}"
+    return f"{filters}, scale{'' if len(scales) == 1 else 's'} " + " to ".join(
+        f"{scale:g}" for scale in sorted({min(scales), max(scales)})
+    )

@@ -65,8 +65,8 @@ def test_a_project_with_its_image_needs_nothing_else(run_from, write, stored, nu
     assert result.fused is not None
     assert result.predictions[0].enhanced.values.std() > 0.05
     assert (tmp_path / "out" / "images" / "01-cells" / "segmentation.tif").is_file()
-    options = json.loads((tmp_path / "out" / "run.json").read_text())["options"]["inputs"]
-    assert options["ilastik_project"].endswith("made.ilp")
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["options"]["inputs"]["ilastik_project"].endswith("made.ilp")
 
 
 @pytest.mark.parametrize("trained", [True, False])

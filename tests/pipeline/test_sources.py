@@ -10,7 +10,7 @@ from tests.rf_adapter.nuclei_projects import SELECTION, apply, fit, nuclei_proje
 from s2d_zoo.contract import PixelSize
 from s2d_zoo.data.images import write_image
 from s2d_zoo.errors import AxesError, ConfigError, ImageFileError, ProjectFileError, ScribbleError, UserInputError
-from s2d_zoo.pipeline.inputs import AdaptInputs
+from s2d_zoo.pipeline.inputs import AdaptInputs, hash_path
 from s2d_zoo.pipeline.sources import read_inputs
 from s2d_zoo.rf_adapter.predictors import ProbabilityMaps, SklearnClassifier
 
@@ -125,6 +125,18 @@ def test_a_project_whose_image_is_away_names_it(files, tmp_path, nuclei, scribbl
     with pytest.raises(ProjectFileError, match=r"away\.tif.*--image"):
         read_inputs(files(ilastik_project=path))
     assert read_inputs(files("raw", ilastik_project=path)).names == ("cells",)
+
+
+def test_the_image_that_a_project_leads_to_is_hashed_as_if_it_had_been_given(files, tmp_path, nuclei, scribbles):
+    write_image(tmp_path / "there.tif", nuclei[0])
+    path = nuclei_project(nuclei[0], scribbles, path="there.tif").write(tmp_path / "made.ilp")
+    inputs = files(ilastik_project=path)
+    data = read_inputs(inputs)
+    assert data.found_images == (tmp_path / "there.tif",)
+    assert inputs.hashes(data.found_images)[str(tmp_path / "there.tif")] == hash_path(tmp_path / "there.tif")
+    assert sorted(inputs.named_hashes(data.found_images)) == ["ilastik project 1, made.ilp", "image 1, there.tif"]
+    given = files(ilastik_project=path, images=(tmp_path / "there.tif",))
+    assert given.named_hashes() == inputs.named_hashes(data.found_images)
 
 
 def test_labels_of_one_class_are_not_enough(files, tmp_path, nuclei, scribbles):

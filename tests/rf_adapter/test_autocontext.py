@@ -94,14 +94,24 @@ def test_without_the_first_forest_there_is_nothing_to_build_on(stored, second):
 
 
 @pytest.mark.realdata
-def test_ilastiks_own_project_is_fitted_nearly_perfectly(realdata_dir):
-    project = read_project(realdata_dir / "ilp" / "ilastik_autocontext.ilp")
+@pytest.mark.parametrize(
+    ("name", "moved", "label_px"),
+    [
+        ("ilastik_pc", [], 1132),
+        ("ilastik_autocontext", [], 2028),
+        ("ilastik_mitocheck", ["ilastik_mitocheck_small_2D+t.h5"], 113),
+    ],
+)
+def test_ilastiks_own_projects_are_fitted_nearly_perfectly(realdata_dir, name, moved, label_px):
+    project = read_project(realdata_dir / "ilp" / f"{name}.ilp")
     right, painted = 0, 0
     classifier = stored_classifier(project, foreground=2)
-    for frame in read_frames(project):
-        labels = frame.scribbles[1].values
+    for frame in read_frames(project, [realdata_dir / "ilp" / file for file in moved]):
+        if not frame.painted:
+            continue
+        labels = frame.scribbles[-1].values
         predicted = classifier.predict_proba(frame.image).values.argmax(axis=0) + 1
         right += int((predicted == labels)[labels > 0].sum())
         painted += int((labels > 0).sum())
-    assert painted == 2028
+    assert painted == label_px
     assert right / painted >= 0.97

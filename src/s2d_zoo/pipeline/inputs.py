@@ -1,6 +1,7 @@
 """What a user gives to `adapt`: files, and their hashes."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -59,11 +60,15 @@ class AdaptInputs:
             return
         raise ConfigError(msg)
 
-    def named_hashes(self) -> dict[str, str]:
-        """SHA-256 of images and strokes by kind, number and file name: folders are nobody's business."""
+    def named_hashes(self, found: Sequence[Path] = ()) -> dict[str, str]:
+        """SHA-256 of images and strokes by kind, number and file name: folders are nobody's business.
+
+        Args:
+            found: images that a project led to.
+        """
         project = () if self.ilastik_project is None else (self.ilastik_project,)
         kinds = (
-            ("image", self.images),
+            ("image", self.images or found),
             ("scribbles", self.scribbles),
             ("ilastik project", project),
             ("probabilities", self.probabilities),
@@ -74,10 +79,14 @@ class AdaptInputs:
             for number, path in enumerate(paths, start=1)
         }
 
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of every file that was given, by path (of folders: over their files in order of name)."""
+    def hashes(self, found: Sequence[Path] = ()) -> dict[str, str]:
+        """SHA-256 of every file that was given, by path (of folders: over their files in order of name).
+
+        Args:
+            found: images that a project led to.
+        """
         project = () if self.ilastik_project is None else (self.ilastik_project,)
-        images = (*self.images, *self.scribbles, *project, *self.probabilities)
+        images = (*(self.images or found), *self.scribbles, *project, *self.probabilities)
         files = (*images, *self.ground_truth, *self.test_images, *self.test_ground_truth)
         return {str(path): hash_path(path) for path in files}
 

@@ -173,7 +173,7 @@ def open_job(
     enhancer = load_enhancer(package)
     data = read_inputs(inputs, foreground=settings.foreground, class_names=settings.class_names, classifier=classifier)
     _check_enhancer(enhancer, package, data, settings)
-    hashes = {**inputs.hashes(), f"enhancer {inputs.enhancer}": hash_path(package)}
+    hashes = {**inputs.hashes(data.found_images), f"enhancer {inputs.enhancer}": hash_path(package)}
     options: dict[str, object] = {"inputs": inputs, "settings": settings}
     if classifier is not None:
         options["classifier"] = {"type": type(classifier).__name__, "contract": classifier.contract}

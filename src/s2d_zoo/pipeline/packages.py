@@ -62,7 +62,7 @@ def _tensors(job: Job, package: Path) -> Path:
 
 def _provenance(job: Job) -> dict[str, Any]:
     return {
-        "inputs": job.inputs.named_hashes(),
+        "inputs": job.inputs.named_hashes(job.data.found_images),
         "versions": job.run["versions"],
         "seed": job.settings.seed,
         "enhancer": {"id": job.enhancer.id, "sha256": hash_path(job.enhancer_package)},

@@ -40,6 +40,7 @@ class AdaptData:
     classes: tuple[ClassContract, ...]  #: name and meaning of label 1, 2, …
     predictors: tuple[ProbabilityPredictor, ...]  #: one for each image; none where forests are to be fitted on strokes
     selection: FeatureSelection | None  #: features of forests that are fitted; all where None
+    found_images: tuple[Path, ...] = ()  #: files that a project led to
 
     @property
     def foreground(self) -> int:
@@ -127,6 +128,7 @@ def read_inputs(
         classes=source.classes,
         predictors=source.predictors,
         selection=source.selection,
+        found_images=source.found_images,
     )
 
 
@@ -140,6 +142,7 @@ class _Source:
     classes: tuple[ClassContract, ...]
     predictors: tuple[ProbabilityPredictor, ...] = ()
     selection: FeatureSelection | None = None
+    found_images: tuple[Path, ...] = ()
 
 
 def _read_strokes(inputs: AdaptInputs, foreground: int | None, class_names: tuple[str, ...] | None) -> _Source:
@@ -206,6 +209,7 @@ def _read_project(
         classes=classes,
         predictors=predictors,
         selection=project.selection(stage),
+        found_images=tuple(dict.fromkeys(frame.path for frame in frames if frame.path is not None)),
     )
 
 

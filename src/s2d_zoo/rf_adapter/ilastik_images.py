@@ -35,6 +35,9 @@ class Frame:
     lane: int
     time: int | None  #: None where there is no time, or just one point
     image: xr.DataArray  #: channel (z) y x
+    path: (
+        Path | None
+    )  #: of the file that holds it (of a dataset in HDF5: ``file.h5:/key``); None where the project does
     scribbles: tuple[xr.DataArray, ...]  #: (z) y x, uint8, of each stage
 
     @property
@@ -62,12 +65,14 @@ def read_frames(project: IlastikProject, images: Sequence[Path] = (), *, axes: s
         msg = f"{project.path} has {len(project.raw)} images ({wanted}), but {len(images)} were given with --image."
         raise ConfigError(msg)
     for lane, raw in enumerate(project.raw):
-        array = _read_raw(project, raw, images[lane] if images else None, axes)
-        yield from _cut(project, lane, raw, array)
+        path = images[lane] if images else None if raw.embedded else _find(project, raw)
+        array = _read_embedded(project, raw) if path is None else _read_file(project, raw, path, axes)
+        yield from _cut(project, lane, array, path)
 
 
-def _cut(project: IlastikProject, lane: int, raw: RawReference, array: xr.DataArray) -> Iterator[Frame]:
+def _cut(project: IlastikProject, lane: int, array: xr.DataArray, path: Path | None) -> Iterator[Frame]:
     """One frame for each time point."""
+    raw = project.raw[lane]
     times = array.sizes.get("time", 1)
     for time in range(times):
         image = as_image(
@@ -80,18 +85,21 @@ def _cut(project: IlastikProject, lane: int, raw: RawReference, array: xr.DataAr
             lane=lane,
             time=None if times == 1 else time,
             image=image,
+            path=path,
             scribbles=tuple(paint(blocks, space_shape(image), time=time) for blocks in labels),
         )
 
 
-def _read_raw(project: IlastikProject, raw: RawReference, given: Path | None, axes: str | None) -> xr.DataArray:
+def _read_embedded(project: IlastikProject, raw: RawReference) -> xr.DataArray:
     """As stored, with its axes."""
-    if given is None and raw.embedded:
-        with open_project(project.path) as file:
-            values = read_dataset(file, raw.location.strip("/"), most_bytes=_MOST_BYTES)
-        check_number_type(values.dtype, project.path)
-        return _checked(label_axes(values, raw.axes), raw, project)
-    path = given if given is not None else _find(project, raw)
+    with open_project(project.path) as file:
+        values = read_dataset(file, raw.location.strip("/"), most_bytes=_MOST_BYTES)
+    check_number_type(values.dtype, project.path)
+    return _checked(label_axes(values, raw.axes), raw, project)
+
+
+def _read_file(project: IlastikProject, raw: RawReference, path: Path, axes: str | None) -> xr.DataArray:
+    """As stored, with its axes."""
     try:
         array = read_array(path, axes=axes)
     except AxesError:
