@@ -79,13 +79,13 @@ def test_a_misfit_says_what_was_expected_what_was_found_and_what_to_do(delivered
     "delivered",
     [
         contract(),
-        contract(pixel_size=PixelSize(y=1.0, x=1.0)),
-        contract(pixel_size=PixelSize(y=250, x=250, unit="nanometer")),
+        contract(pixel_size=PixelSize(y=0.74, x=0.74)),
+        contract(pixel_size=PixelSize(y=340, x=340, unit="nanometer")),
         contract(pixel_size=None),
         contract(features=None),
         contract(raw_channels=3, object_diameter=40.0),
     ],
-    ids=["same", "twice", "half", "unknown size", "unknown features", "other raw data"],
+    ids=["same", "larger", "smaller", "unknown size", "unknown features", "other raw data"],
 )
 def test_what_fits_has_no_misfit(delivered):
     assert check_fit(contract(), delivered) == ()
@@ -192,7 +192,8 @@ def test_how_many_features_there_are_is_told():
 @pytest.mark.parametrize(
     ("taken", "delivered", "words"),
     [
-        ((4.6, "nanometer"), (8, "nanometer"), None),  # less than twice
+        ((4.6, "nanometer"), (6.8, "nanometer"), None),  # less than 1.5 times
+        ((4.6, "nanometer"), (8, "nanometer"), "Rescale 8 nm to 4.6 nm, by 1.74"),
         ((4.0, "nanometer"), (9.2, "nanometer"), "Rescale 9.2 nm to 4 nm, by 2.3"),
         ((4.6, "nanometer"), (0.0115, "micrometer"), "Rescale 11.5 nm to 4.6 nm, by 2.5"),
         ((0.5, "micrometer"), (0.1, "micrometer"), "Rescale 0.1 µm to 0.5 µm, by 0.2"),

@@ -7,7 +7,7 @@ from s2d_zoo.contract import FeatureContract, FilterName, PixelSize, RFContract,
 from s2d_zoo.errors import ContractMismatchError
 
 #: a forest at another pixel size than the enhancer's, by more than this factor, should be rescaled
-PIXEL_SIZE_TOLERANCE: Final = 2.0
+PIXEL_SIZE_TOLERANCE: Final = 1.5
 #: shorter lengths (µm) are shown in nm
 _NANOMETERS_BELOW: Final = 0.1
 #: ilastik's largest

@@ -9,7 +9,7 @@ import xarray as xr
 
 from s2d_zoo.contract import PixelSize
 from s2d_zoo.data.images import read_image, write_image
-from s2d_zoo.errors import AxesError, ImageFileError, UserInputError
+from s2d_zoo.errors import AxesError, ConfigError, ImageFileError, UserInputError
 from s2d_zoo.pipeline.classification import classify_file, predict_to_file
 from s2d_zoo.rf_adapter import feature_blocks
 from s2d_zoo.rf_adapter.persistence import save_classifier
@@ -37,6 +37,12 @@ def test_the_file_holds_bit_by_bit_what_memory_gives(nuclei, classifier, forest,
     np.testing.assert_array_equal(found, expected)
     write_image(tmp_path / f"whole{target}", expected)
     xr.testing.assert_identical(found, read_image(tmp_path / f"whole{target}", axes="cyx"))
+
+
+def test_names_of_classes_are_for_strokes(nuclei, forest, tmp_path):
+    write_image(tmp_path / "image.tif", nuclei[0])
+    with pytest.raises(ConfigError, match="--class-names is for strokes"):
+        classify_file(tmp_path / "image.tif", tmp_path / "out.tif", classifier=forest, class_names=("a", "b"))
 
 
 def test_an_image_cut_off_leaves_no_output(nuclei, forest, tmp_path):

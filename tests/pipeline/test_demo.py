@@ -12,7 +12,7 @@ SMALL = {"size": 96, "n_strokes": 3, "seed": 0, "overwrite": False}
 
 def test_the_inputs_fit_together(tmp_path):
     data = read_inputs(write_demo_inputs(tmp_path / "demo", **SMALL))
-    assert data.n_classes == 2
+    assert len(data.classes) == 2
     assert data.images[0].shape == data.test_images[0].shape == (1, 96, 96)
     assert not np.array_equal(data.images[0], data.test_images[0])
     truth, strokes = data.ground_truth[0].values, data.scribbles[0].values

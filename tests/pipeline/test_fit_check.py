@@ -108,7 +108,27 @@ def test_an_image_tells_which_unnamed_label_is_the_objects(package, project, tmp
     write_image(tmp_path / "raw.tif", nuclei[0])
     path = project(names=("Label 1", "Label 2"), path="away.tif")
     assert check_fit_files(str(package), classifier=path, image=tmp_path / "raw.tif").fits
-    assert "covers less of the images" in caplog.text
+    assert "covers less of the middle of the images" in caplog.text
+
+
+def test_a_stack_of_classes_as_fiji_writes_it_is_no_volume(package, tmp_path, nuclei):
+    stack = xr.DataArray(np.full((2, 96, 96), 0.5, dtype=np.float32), dims=("z", "y", "x"))
+    write_image(tmp_path / "weka.tif", stack)
+    assert check_fit_files(str(package), probabilities=tmp_path / "weka.tif").fits
+    write_image(tmp_path / "raw.tif", nuclei[0])
+    assert check_fit_files(str(package), probabilities=tmp_path / "weka.tif", image=tmp_path / "raw.tif").fits
+    report = check_fit_files(str(package), probabilities=tmp_path / "weka.tif", axes="zyx")
+    assert fields(report) == {"ndim": True}
+
+
+def test_the_image_must_be_one_of_those_that_the_classifier_is_for(package, project, tmp_path):
+    maps(tmp_path / "rgb.tif", np.zeros((3, 40, 40), dtype=np.uint8))
+    with pytest.raises(AxesError, match=r"takes images with 1 channel\(s\); .*rgb.tif has 3"):
+        check_fit_files(str(package), classifier=project(), image=tmp_path / "rgb.tif")
+    volume = xr.DataArray(np.zeros((3, 40, 40), dtype=np.uint8), dims=("z", "y", "x"))
+    write_image(tmp_path / "volume.tif", volume)
+    with pytest.raises(AxesError, match=r"one for 2D images; .*volume.tif has axes channel, z, y, x"):
+        check_fit_files(str(package), classifier=project(), image=tmp_path / "volume.tif")
 
 
 def test_files_that_cannot_be_read_are_refused(package, tmp_path, project):

@@ -10,6 +10,7 @@ from tests.rf_adapter.nuclei_projects import apply, autocontext_project, fit, nu
 
 from s2d_zoo.data.images import write_image
 from s2d_zoo.errors import AxesError, ConfigError, ProjectFileError, SavedFileError, ScribbleError
+from s2d_zoo.pipeline import projects
 from s2d_zoo.pipeline.projects import choose_foreground, open_classifier, open_ilastik_project, retrain_classifier
 from s2d_zoo.rf_adapter.autocontext import AutocontextClassifier
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
@@ -80,6 +81,31 @@ def test_of_autocontext_the_last_stage_counts_that_can_be_used(write, retrain, s
     assert open_ilastik_project(write(autocontext_project, second=second), retrain=retrain).stage == stage
 
 
+def test_retraining_autocontext_is_said_to_be_something_else(write, caplog):
+    open_ilastik_project(write(autocontext_project), retrain=True)
+    (message,) = caplog.messages
+    assert "one forest, on the labels of" in message
+    caplog.clear()
+    open_ilastik_project(write(), retrain=True)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("labels", "painted"), [([[]], False), (None, True)])
+def test_forest_names_and_strokes_are_of_the_same_stage(write, nuclei, labels, painted):
+    changes = {} if labels is None else {"labels": labels}
+    opened = open_ilastik_project(write(autocontext_project, names=("cells", "background"), **changes))
+    assert opened.stage == 1
+    assert bool((opened.scribbles[0] > 0).any()) is painted
+    assert choose_foreground(opened.project, [nuclei[0]]) == 1
+    assert open_classifier(opened.project.path).contract.channels == (0,)
+
+
+def test_the_names_of_a_stage_that_is_not_trained_decide_nothing(write):
+    path = write(autocontext_project, second=False, names=("cells", "background"))
+    assert choose_foreground(read_project(path)) == 2
+    assert open_classifier(path).contract.channels == (1,)
+
+
 # ---- classifiers
 
 
@@ -95,8 +121,22 @@ def test_the_kind_of_classifier_is_told_by_the_file(write, classifier, tmp_path)
     assert open_classifier(tmp_path / "forest.safetensors").contract == classifier.contract
     upper = write().rename(tmp_path / "UPPER.ILP")
     assert isinstance(open_classifier(upper), PixelClassifier)
-    with pytest.raises(SavedFileError):
-        open_classifier(write().rename(tmp_path / "project.safetensors"))
+    copied = write().rename(tmp_path / "made.ilp.bak")
+    assert isinstance(open_classifier(copied), PixelClassifier)
+    (tmp_path / "text.ilp.txt").write_text("text")
+    with pytest.raises(SavedFileError, match=r"s2d-zoo classify, or an ilastik project \(\*\.ilp\)"):
+        open_classifier(tmp_path / "text.ilp.txt")
+
+
+def test_of_a_saved_forest_another_label_can_be_the_objects(classifier, tmp_path, nuclei):
+    path = tmp_path / "forest.safetensors"
+    save_classifier(classifier, path)
+    turned = open_classifier(path, foreground=1)
+    assert [entry.role for entry in turned.contract.classes] == ["foreground", "background"]
+    assert turned.contract.channels == (0,)
+    np.testing.assert_array_equal(turned.predict_proba(nuclei[0]), classifier.predict_proba(nuclei[0]))
+    with pytest.raises(ConfigError, match="1…2, got 99"):
+        open_classifier(path, foreground=99)
 
 
 def test_a_project_is_retrained_on_its_labels_with_its_features(write, nuclei, scribbles):
@@ -134,7 +174,8 @@ def test_of_two_unnamed_labels_the_one_that_covers_less_is_taken_and_told(write,
         assert choose_foreground(read_project(path), [nuclei[0]]) == foreground
     (message,) = caplog.messages
     assert re.search(
-        rf"label {foreground} is taken for the objects, since it covers less of the images, \d+ %", message
+        rf"label {foreground} is taken for the objects, since it covers less of the middle of the images, \d+ %",
+        message,
     )
     assert "1: Label 1, 2: Label 2" in message
     assert f"--foreground {3 - foreground}." in message
@@ -144,6 +185,17 @@ def test_an_image_in_the_project_itself_is_looked_at(write, scribbles, caplog):
     classifier = open_classifier(write(strokes=swapped(scribbles), names=UNNAMED))
     assert classifier.contract.channels == (0,)
     assert "covers less" in caplog.text
+
+
+def test_only_the_middle_of_large_images_is_looked_at(write, nuclei, monkeypatch, scribbles):
+    monkeypatch.setattr(projects, "_MIDDLE", {"z": 2, "y": 40, "x": 50})
+    seen = []
+    predict = PixelClassifier.predict_proba
+    monkeypatch.setattr(
+        PixelClassifier, "predict_proba", lambda self, image: seen.append(dict(image.sizes)) or predict(self, image)
+    )
+    choose_foreground(read_project(write(names=UNNAMED)), [nuclei[0]])
+    assert seen == [{"channel": 1, "y": 40, "x": 50}]
 
 
 @pytest.mark.parametrize("changes", [{"path": "away.tif"}, {"trained": False}], ids=str)

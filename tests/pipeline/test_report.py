@@ -220,8 +220,8 @@ def test_a_failed_check_and_notes_on_the_contract_are_said(run, tmp_path):
 
 
 def test_names_of_files_are_text_and_nothing_else(elsewhere, tmp_path):
-    inputs = replace(elsewhere.job.inputs, images=(tmp_path / "<b>&.tif",))
-    page = Page(write_report(replace(elsewhere, job=replace(elsewhere.job, inputs=inputs))).read_text(encoding="utf-8"))
+    data = replace(elsewhere.job.data, names=("<b>&.tif",))
+    page = Page(write_report(replace(elsewhere, job=replace(elsewhere.job, data=data))).read_text(encoding="utf-8"))
     assert "<b>&.tif" in page.text
 
 

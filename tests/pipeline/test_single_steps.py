@@ -21,7 +21,8 @@ from s2d_zoo.pipeline.single_steps import (
     export_file,
     finetune_files,
 )
-from s2d_zoo.rf_adapter.classifier import ForestSettings
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, name_classes
+from s2d_zoo.rf_adapter.persistence import load_classifier, save_classifier
 
 TREES = ForestSettings(n_estimators=5)
 
@@ -48,7 +49,7 @@ def test_a_saved_forest_gives_the_same_probabilities(run, tmp_path):
 
 @pytest.mark.parametrize("both", [True, False])
 def test_strokes_or_a_forest_are_needed_and_not_both(run, tmp_path, both):
-    with pytest.raises(ConfigError, match="either --scribbles"):
+    with pytest.raises(ConfigError, match="Give one of --scribbles"):
         classify(
             run,
             tmp_path / "out.tif",
@@ -87,11 +88,21 @@ def test_probabilities_are_enhanced_as_in_a_whole_run(run, tmp_path):
         np.testing.assert_array_equal(read_image(output), run.result.predictions[0].enhanced)
 
 
-def test_probabilities_must_be_of_all_classes(run, tmp_path):
-    path = tmp_path / "one.tif"
-    write_image(path, run.result.predictions[0].foreground)
-    with pytest.raises(UserInputError, match="all classes"):
-        enhance_file(path, tmp_path / "out.tif", enhancer=run.inputs.enhancer)
+def test_of_two_classes_one_is_enough_whichever_label_it_has(run, tmp_path):
+    foreground = run.result.predictions[0].foreground
+    write_image(tmp_path / "one.tif", foreground)
+    saved = tmp_path / "first.safetensors"
+    fitted = load_classifier(run.output / "classifier.safetensors")
+    classes = name_classes(2, foreground=1, names=("cells", "background"))
+    contract = fitted.contract.model_copy(update={"classes": classes, "channels": (0,)})
+    save_classifier(PixelClassifier.from_forest(fitted.forest, contract), saved)
+    found = {}
+    for name, classifier in (("alone", None), ("label 2", run.output / "classifier.safetensors"), ("label 1", saved)):
+        output = tmp_path / f"{name}.tif"
+        enhance_file(tmp_path / "one.tif", output, enhancer=run.inputs.enhancer, classifier=classifier)
+        found[name] = read_image(output).values
+    np.testing.assert_array_equal(found["label 1"], found["alone"])
+    np.testing.assert_array_equal(found["label 2"], found["alone"])
 
 
 def test_values_of_0_to_255_are_refused(run, tmp_path):

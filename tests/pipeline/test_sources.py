@@ -1,5 +1,7 @@
 """What the files of a run say together: strokes, projects, maps, and classifiers from Python."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -120,6 +122,44 @@ def test_truth_is_compared_with_the_images_of_a_project(files, tmp_path):
     assert data.names == ("cells",)
 
 
+def two_lanes(nuclei, scribbles, *, painted):
+    """A project of two images, of which some are painted."""
+    project = nuclei_project(nuclei[0], scribbles)
+    (lane,), (stage,) = project.lanes, project.stages
+    project.lanes = [lane, replace(lane, nickname="more")]
+    stage.labels = [stage.labels[0] if one else [] for one in painted]
+    return project
+
+
+def test_truth_goes_with_the_images_that_are_painted(files, tmp_path, nuclei, scribbles):
+    path = two_lanes(nuclei, scribbles, painted=(False, True)).write(tmp_path / "two.ilp")
+    write_image(tmp_path / "other.tif", xr.zeros_like(nuclei[1]))
+    truth = (tmp_path / "other.tif", tmp_path / "truth.tif")
+    data = read_inputs(files(ilastik_project=path, ground_truth=truth))
+    assert data.names == ("more",)
+    np.testing.assert_array_equal(data.ground_truth[0], nuclei[1])
+    with pytest.raises(ConfigError, match="1 files of ground truth were given for 2 images of the project"):
+        read_inputs(files(ilastik_project=path, ground_truth=truth[1:]))
+
+
+def test_truth_of_one_time_point_is_not_that_of_another(files, tmp_path, nuclei, scribbles):
+    project = nuclei_project(nuclei[0], scribbles)
+    (lane,), (stage,) = project.lanes, project.stages
+    (block,) = stage.labels[0]
+    lane.image, lane.axes = np.stack([lane.image, lane.image]), "tyxc"
+    stage.labels = [[type(block)("tyxc", (t, 0, 0, 0), block.values[np.newaxis]) for t in (0, 1)]]
+    path = project.write(tmp_path / "time.ilp")
+    with pytest.raises(ConfigError, match="several time points of one image"):
+        read_inputs(files(ilastik_project=path, ground_truth=(tmp_path / "truth.tif",)))
+
+
+def test_the_pixel_size_of_the_image_is_that_of_a_projects_forest(files, tmp_path, nuclei, scribbles):
+    size = PixelSize(y=0.1, x=0.1)
+    write_image(tmp_path / "sized.tif", nuclei[0].assign_attrs(pixel_size=size))
+    path = nuclei_project(nuclei[0], scribbles, path="sized.tif").write(tmp_path / "sized.ilp")
+    assert read_inputs(files(ilastik_project=path)).delivered.pixel_size == size
+
+
 def test_a_project_whose_image_is_away_names_it(files, tmp_path, nuclei, scribbles):
     path = nuclei_project(nuclei[0], scribbles, path="away.tif").write(tmp_path / "away.ilp")
     with pytest.raises(ProjectFileError, match=r"away\.tif.*--image"):
@@ -203,6 +243,23 @@ def test_a_channel_that_the_maps_have_not_is_refused(files):
         read_inputs(files("raw", "maps"), foreground=3)
 
 
+def test_a_stack_of_classes_as_fiji_writes_it_is_read(files, tmp_path, nuclei, scribbles):
+    values = apply(fit(nuclei[0], scribbles), nuclei[0]).astype(np.float32).values
+    write_image(tmp_path / "weka.tif", xr.DataArray(values, dims=("z", "y", "x")))
+    data = read_inputs(files("raw", probabilities=(tmp_path / "weka.tif",)))
+    np.testing.assert_array_equal(data.predictors[0].maps, values)
+
+
+def test_maps_of_unlike_classes_are_refused(files, tmp_path):
+    paths = []
+    for count in (2, 3):
+        paths.append(tmp_path / f"{count}.tif")
+        values = np.full((count, 96, 96), 1 / count, dtype=np.float32)
+        write_image(paths[-1], xr.DataArray(values, dims=("channel", "y", "x")))
+    with pytest.raises(AxesError, match=r"must have the same channels, found \[2, 3\]"):
+        read_inputs(files("raw", images=(tmp_path / "raw.tif",) * 2, probabilities=tuple(paths)))
+
+
 def test_maps_that_are_missing_are_named(files, tmp_path):
     with pytest.raises(ImageFileError, match=r"no file .*nowhere\.tif"):
         read_inputs(files("raw", probabilities=(tmp_path / "nowhere.tif",)))
@@ -235,7 +292,7 @@ def test_the_pixel_size_of_the_image_is_told(files, tmp_path, nuclei):
 
 def test_a_classifier_for_other_channels_is_refused_at_once(files, nuclei, scribbles):
     classifier = SklearnClassifier(fit(nuclei[0], scribbles), SELECTION, raw_channels=3)
-    with pytest.raises(AxesError, match=r"takes images with 3 channels; raw\.tif has 1"):
+    with pytest.raises(AxesError, match=r"takes images with 3 channel\(s\); raw\.tif has 1"):
         read_inputs(files("raw", "strokes"), classifier=classifier)
 
 

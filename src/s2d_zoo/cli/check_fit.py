@@ -12,7 +12,7 @@ from s2d_zoo.cli import options
 @options.ilastik_project
 @click.option("--classifier", type=options.FILE, help="Saved forest, *.safetensors.")
 @click.option("--probabilities", type=options.FILE, help="What another classifier says of an image.")
-@click.option("--image", type=options.FILE, help="An image that is to be classified, for its pixel size.")
+@click.option("--image", type=options.FILE, help="An image that is to be classified: channels, axes, pixel size.")
 @options.foreground
 @options.channel
 @options.axes

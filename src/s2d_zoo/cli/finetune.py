@@ -40,7 +40,7 @@ def finetune(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         files,
         chosen["output"],
         settings=segmentor(chosen),
-        foreground=chosen["foreground"] or 2,
+        foreground=2 if chosen["foreground"] is None else chosen["foreground"],
         overwrite=chosen["overwrite"],
         progress=not chosen["quiet"],
     )

@@ -70,6 +70,9 @@ def classify_file(
             "a project's (or, with --retrain, its labels)."
         )
         raise ConfigError(msg)
+    if class_names is not None and scribbles is None:
+        msg = "--class-names is for strokes: the labels of a saved forest or a project have names."
+        raise ConfigError(msg)
     for target in (output, save_to):
         refuse_existing(target, overwrite=overwrite, inputs=(image, *sources))
     picture = open_image(image, axes=axes)

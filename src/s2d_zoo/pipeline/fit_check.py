@@ -1,15 +1,15 @@
-"""Whether a classifier fits an enhancer, in plain words, before anything is computed."""
+"""Whether a classifier fits an enhancer, in plain words, before anything is trained."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from s2d_zoo.contract import RFContract
 from s2d_zoo.contract_fit import Misfit, find_misfits
+from s2d_zoo.data.axes import count_space_dims
 from s2d_zoo.data.images import read_image
 from s2d_zoo.enhancer.pretrained import load_enhancer
+from s2d_zoo.pipeline.probabilities import check_image, read_maps, with_pixel_size
 from s2d_zoo.pipeline.projects import open_classifier
-from s2d_zoo.pipeline.sources import warn_about_sum
-from s2d_zoo.rf_adapter.predictors import ProbabilityMaps
 from s2d_zoo.zoo.collection import find_model
 
 
@@ -64,26 +64,26 @@ def check_fit_files(
         enhancer: id of a bundled model, or path of a package.
         classifier: a saved forest or an ilastik project.
         probabilities: maps, if there is no classifier.
-        image: one that is to be classified, for its pixel size, and to tell which label is the objects'.
+        image: one that is to be classified, for its channels, axes and pixel size, and to tell which label is the
+            objects'.
         foreground: label (of maps: channel) of the objects, counted from 1.
-        axes: of image or maps, where the file does not tell.
+        axes: of the maps, or else of the image, where the file does not tell.
 
     Raises:
         S2DZooError: for files that cannot be read, or a foreground that does not exist.
     """
     loaded = load_enhancer(find_model(enhancer))
-    picture = None if image is None else read_image(image, axes=axes)
-    if classifier is not None:
-        images = () if picture is None else (picture,)
-        delivered = open_classifier(classifier, foreground=foreground, images=images).contract
+    picture = None if image is None else read_image(image, axes=axes if probabilities is None else None)
+    if probabilities is not None:
+        ndim = loaded.contract.ndim if picture is None else count_space_dims(picture)
+        delivered = read_maps(probabilities, ndim=ndim, foreground=foreground, axes=axes).contract
     else:
-        described = ProbabilityMaps.describe(
-            read_image(probabilities or Path(), axes=axes), foreground=2 if foreground is None else foreground
-        )
-        warn_about_sum(probabilities or Path(), described)
-        delivered = described.contract
-    if picture is not None and delivered.pixel_size is None:
-        delivered = delivered.model_copy(update={"pixel_size": picture.attrs.get("pixel_size")})
+        images = () if picture is None else (picture,)
+        opened = open_classifier(classifier or Path(), foreground=foreground, images=images)
+        delivered = opened.contract
+    if picture is not None:
+        check_image(delivered, picture, str(image))
+        delivered = with_pixel_size(delivered, picture)
     return FitReport(
         enhancer=loaded.id,
         source=str((classifier or probabilities or Path()).name),

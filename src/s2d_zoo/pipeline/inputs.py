@@ -36,13 +36,17 @@ class AdaptInputs:
         pairs = (
             ("--scribbles", self.scribbles, "--image", self.images, strokes_needed),
             ("--probabilities", self.probabilities, "--image", self.images, False),
-            ("--ground-truth", self.ground_truth, "--image", self.images, False),
+            ("--ground-truth", self.ground_truth, "--image", self.images or self._of_project(), False),
             ("--test-ground-truth", self.test_ground_truth, "--test-image", self.test_images, False),
         )
         for option, files, of, partners, needed in pairs:
             if len(files) != len(partners) and (needed or files):
                 msg = f"{option} was given {len(files)} times and {of} {len(partners)} times: give one for each."
                 raise ConfigError(msg)
+
+    def _of_project(self) -> tuple[Path, ...]:
+        """As many as there is ground truth: how many images a project has is known once it is open."""
+        return self.ground_truth if self.ilastik_project is not None else ()
 
     def _check_source(self) -> None:
         """One of strokes, project and probabilities, and what goes with it."""

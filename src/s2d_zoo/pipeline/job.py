@@ -216,8 +216,9 @@ def _file_name(name: str) -> str:
 
 def _check_enhancer(enhancer: Enhancer, package: Path, data: AdaptData, settings: AdaptSettings) -> None:
     """Refuse what the first forest would show not to fit, before there is one."""
-    for delivered in [one.contract for one in data.predictors] or [data.delivered]:  # maps may differ in their values
-        enhancer.check(delivered)
+    for predictor in data.predictors:  # maps may differ in their values
+        enhancer.check(predictor.contract)
+    enhancer.check(data.delivered)
     if settings.rescale == "auto":
         check_rescale(enhancer.rescale_factor(data.delivered))
     if package.name in (f"{settings.model_id}.zip", f"{settings.fused_id}.zip"):

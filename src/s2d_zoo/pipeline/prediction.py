@@ -14,6 +14,7 @@ from s2d_zoo.errors import ConfigError
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels, consensus_labels
 from s2d_zoo.pipeline.fusion import Fused, fuse
 from s2d_zoo.pipeline.job import Job
+from s2d_zoo.pipeline.probabilities import with_pixel_size
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.types import CHANNEL
 
@@ -24,11 +25,7 @@ class Forests:
 
     main: tuple[ProbabilityPredictor, ...]  #: one for each image: fitted on all strokes, or given
     members: tuple[PixelClassifier, ...]  #: fitted on resampled strokes, without those held out; none without strokes
-
-    @property
-    def contract(self) -> RFContract:
-        """What the main one delivers."""
-        return self.main[0].contract
+    contract: RFContract  #: what the main one delivers, of these images
 
     @property
     def forest(self) -> PixelClassifier | None:
@@ -59,13 +56,14 @@ def fit_forests(job: Job) -> Forests:
         fitted = _new_classifier(job, seed=job.settings.seed).fit(job.data.images, job.data.scribbles)
         main = (fitted,) * len(job.data.images)
     members: list[PixelClassifier] = []
+    contract = with_pixel_size(main[0].contract, job.data.images[0])
     if not job.data.painted:
-        return Forests(main=main, members=())
+        return Forests(main=main, members=(), contract=contract)
     for number in range(1, job.settings.pseudo_labels.n_forests + 1):
         seed = job.settings.seed + number
         strokes = resample_strokes(job.split.training, seed=seed)
         members.append(_new_classifier(job, seed=seed).fit(job.data.images, strokes))
-    return Forests(main=main, members=tuple(members))
+    return Forests(main=main, members=tuple(members), contract=contract)
 
 
 def predict(job: Job, forests: Forests) -> tuple[list[Prediction], list[Prediction]]:
@@ -163,7 +161,7 @@ def _new_classifier(job: Job, *, seed: int) -> PixelClassifier:
 
 
 def _predict_one(job: Job, classifier: ProbabilityPredictor, image: xr.DataArray, text: str) -> Prediction:
-    contract = classifier.contract
+    contract = with_pixel_size(classifier.contract, image)
     rescale = job.rescale_factor(contract)
     probabilities = classifier.predict_proba(image, progress=job.label(f"forest, {text}"))
     enhanced = job.enhancer.enhance(probabilities, contract, rescale=rescale, progress=job.label(f"enhancer, {text}"))

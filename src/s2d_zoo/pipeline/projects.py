@@ -1,16 +1,19 @@
 """Classifiers out of files: saved ones, and those of ilastik projects. Imports no torch."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
+import h5py
 import numpy as np
 import xarray as xr
 
 from s2d_zoo.contract import find_background
 from s2d_zoo.data.axes import space_dims
-from s2d_zoo.errors import ConfigError, ProjectFileError, ScribbleError
+from s2d_zoo.errors import ConfigError, ScribbleError
 from s2d_zoo.rf_adapter.autocontext import AutocontextClassifier, stored_classifier
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.ilastik_images import Frame, read_frames
@@ -19,7 +22,9 @@ from s2d_zoo.rf_adapter.persistence import load_classifier
 
 logger = logging.getLogger(__name__)
 
-PROJECT_SUFFIX = ".ilp"
+PROJECT_SUFFIX: Final = ".ilp"
+#: px of an image on which two labels without telling names are compared
+_MIDDLE: Final[Mapping[str, int]] = MappingProxyType({"z": 32, "y": 1024, "x": 1024})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,26 +61,37 @@ def open_ilastik_project(
     if not any(stage.count_labels() for stage in project.stages):
         msg = f"{path} has no labels. Paint some px of each class in ilastik and save the project."
         raise ScribbleError(msg)
+    if not retrain:
+        stored_classifier(project, foreground=1)  # before the images are read: whether there is one at all
     frames = tuple(frame for frame in read_frames(project, images, axes=axes) if frame.painted)
-    return OpenedProject(project=project, frames=frames, stage=_choose_stage(project, retrain=retrain))
+    stage = choose_stage(project, retrain=retrain)
+    if retrain and stage > 0:
+        logger.warning(
+            "%s: --retrain fits one forest, on the labels of %s and the image alone; what the first forest of "
+            "Autocontext says is not used.",
+            path,
+            project.stages[stage].name,
+        )
+    return OpenedProject(project=project, frames=frames, stage=stage)
 
 
 def open_classifier(
     path: Path, *, foreground: int | None = None, images: Sequence[xr.DataArray] = ()
 ) -> PixelClassifier | AutocontextClassifier:
-    """A classifier out of a file: one that was saved here, or the trained one of an ilastik project (``*.ilp``).
+    """A classifier out of a file: one that was saved here, or the trained one of an ilastik project.
 
     Args:
         path: the file.
-        foreground: label of the objects in a project; see `choose_foreground` when ``None``.
+        foreground: label of the objects; of a project see `choose_foreground` when ``None``.
         images: channel (z) y x, like those that the project was made for.
 
     Raises:
         SavedFileError, ProjectFileError: if it cannot be read, or is not trained.
-        ConfigError: if the foreground is not one of the project's labels, or cannot be told.
+        ConfigError: if the foreground is not one of the labels, or cannot be told.
     """
-    if path.suffix.lower() != PROJECT_SUFFIX:
-        return load_classifier(path)
+    if path.suffix.lower() != PROJECT_SUFFIX and not (path.is_file() and h5py.is_hdf5(path)):  # *.ilp.bak is one, too
+        saved = load_classifier(path)
+        return saved if foreground is None else saved.with_foreground(foreground)
     project = read_project(path)
     if foreground is None:
         if not images and all(raw.embedded for raw in project.raw):
@@ -84,21 +100,24 @@ def open_classifier(
     return stored_classifier(project, foreground=foreground)
 
 
-def choose_foreground(project: IlastikProject, images: Sequence[xr.DataArray] = ()) -> int:
+def choose_foreground(project: IlastikProject, images: Sequence[xr.DataArray] = (), *, stage: int | None = None) -> int:
     """The label of the objects, where nobody said which it is.
 
     That is the one that Trainable Domain Adaptation gives to its network, or what the labels' names say; of two names
-    that say nothing, the label that covers less of the images, and a warning tells what was taken.
+    that say nothing, the label that covers less of the middle of the images, and a warning tells what was taken.
 
     Args:
         project: with two labels, or one of them called background.
         images: channel (z) y x; without any, label 2 is taken, as for strokes.
+        stage: whose labels; those of the trained forest when ``None``.
 
     Raises:
         ConfigError: if only the user can know.
     """
-    names = project.stages[-1].class_names
-    fed = project.stages[-1].channels
+    trained = choose_stage(project)
+    stage = trained if stage is None else stage
+    names = project.stages[stage].class_names
+    fed = project.stages[stage].channels
     if fed is not None and len(fed) == 1:
         return fed[0] + 1
     if find_background(names) is not None:
@@ -108,12 +127,12 @@ def choose_foreground(project: IlastikProject, images: Sequence[xr.DataArray] = 
         msg = f"Which label of {project.path} is the foreground? There are {listed}. Say it, e.g. --foreground 2."
         raise ConfigError(msg)
     label, why = 2, "that is the usual order"
-    if images and project.stages[-1].forest is not None:
+    if images and stage == trained and project.stages[stage].forest is not None:
         classifier = stored_classifier(project, foreground=label)
-        shares = [classifier.predict_proba(image).mean(dim=space_dims(image)).values for image in images]
+        shares = [classifier.predict_proba(_middle(image)).mean(dim=space_dims(image)).values for image in images]
         covered = np.mean(shares, axis=0)
         label = int(covered.argmin()) + 1
-        why = f"it covers less of the images, {100 * covered.min():.0f} %"
+        why = f"it covers less of the middle of the images, {100 * covered.min():.0f} %"
     logger.warning(
         "%s: label %d is taken for the objects, since %s; the names of the labels do not tell (%s). If that is wrong: "
         "--foreground %d.",
@@ -139,20 +158,27 @@ def retrain_classifier(
     opened = open_ilastik_project(path, images, axes=axes, retrain=True)
     pictures = [frame.image for frame in opened.frames]
     if foreground is None:
-        foreground = choose_foreground(opened.project, pictures)
+        foreground = choose_foreground(opened.project, pictures, stage=opened.stage)
     classifier = opened.project.new_classifier(opened.stage, foreground=foreground, settings=forest, seed=seed)
     return classifier.fit(pictures, opened.scribbles)
 
 
-def _choose_stage(project: IlastikProject, *, retrain: bool) -> int:
-    """The last stage that is trained, or, to be retrained, the last one that has labels."""
-    for stage in range(len(project.stages) - 1, 0, -1):
-        chosen = project.stages[stage]
-        if chosen.count_labels() and (retrain or chosen.forest is not None):
-            return stage
-    if not retrain and project.stages[0].forest is None:
-        msg = (
-            f"{project.path} holds no trained forest. Train it in ilastik (Live Update) and save it, or use --retrain."
-        )
-        raise ProjectFileError(msg)
-    return 0
+def choose_stage(project: IlastikProject, *, retrain: bool = False) -> int:
+    """Which stage's labels count: that of the forest that is used, or, to be retrained, the last one with labels.
+
+    The rule for forests is that of `s2d_zoo.rf_adapter.autocontext.stored_classifier`.
+    """
+    last = len(project.stages) - 1
+    if retrain:
+        return next((stage for stage in range(last, 0, -1) if project.stages[stage].count_labels()), 0)
+    return last if project.stages[last].forest is not None else 0
+
+
+def _middle(image: xr.DataArray) -> xr.DataArray:
+    """Enough of an image to tell which label covers more of it."""
+    window = {}
+    for dim, most in _MIDDLE.items():
+        size = image.sizes.get(dim, 0)
+        start = max(0, (size - most) // 2)
+        window[dim] = slice(start, start + most)
+    return image.isel(window, missing_dims="ignore")

@@ -20,10 +20,10 @@ from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.finetune.finetuning import SegmentorSettings, SegmentorTraining, new_segmentor, train_segmentor
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels
 from s2d_zoo.pipeline.classification import classify_file, refuse_existing
+from s2d_zoo.pipeline.probabilities import read_maps, with_pixel_size
 from s2d_zoo.pipeline.projects import open_classifier
-from s2d_zoo.pipeline.sources import warn_about_sum
 from s2d_zoo.pipeline.validated import write_validated
-from s2d_zoo.rf_adapter.predictors import ProbabilityMaps
+from s2d_zoo.rf_adapter.classifier import foreground_channels
 from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 from s2d_zoo.validate.report import ValidationReport
 from s2d_zoo.zoo.collection import find_model
@@ -61,15 +61,16 @@ def enhance_file(
     """
     refuse_existing(output, overwrite=overwrite, inputs=(probabilities, classifier))
     loaded = load_enhancer(find_model(enhancer))
-    described = ProbabilityMaps.describe(
-        read_image(probabilities, axes=axes), foreground=2 if foreground is None else foreground
-    )
-    warn_about_sum(probabilities, described)
-    delivered = open_classifier(classifier, foreground=foreground).contract if classifier else described.contract
+    described = read_maps(probabilities, ndim=loaded.contract.ndim, foreground=foreground, axes=axes)
+    maps, delivered = described.maps, described.contract
+    if classifier is not None:
+        delivered = with_pixel_size(open_classifier(classifier, foreground=foreground).contract, maps)
+        if described.single and foreground_channels(delivered.classes) == (0,):
+            maps = maps.isel({CHANNEL: [1, 0]})  # what is left was taken for label 1
     factor = loaded.rescale_factor(delivered) if rescale == "auto" else rescale
     for misfit in loaded.check(delivered):
         logger.warning("%s", misfit)
-    enhanced = loaded.enhance(described.maps, delivered, rescale=factor, progress="enhancer" if progress else None)
+    enhanced = loaded.enhance(maps, delivered, rescale=factor, progress="enhancer" if progress else None)
     write_image(output, enhanced, overwrite=overwrite)
     return output
 

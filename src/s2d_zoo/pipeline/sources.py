@@ -14,17 +14,14 @@ from s2d_zoo.data.images import read_image, read_labels
 from s2d_zoo.data.scribbles import count_classes, read_scribbles
 from s2d_zoo.errors import AxesError, ConfigError, ScribbleError
 from s2d_zoo.pipeline.inputs import AdaptInputs
+from s2d_zoo.pipeline.probabilities import check_image, read_maps, with_pixel_size
 from s2d_zoo.pipeline.projects import choose_foreground, open_ilastik_project
 from s2d_zoo.rf_adapter.autocontext import stored_classifier
 from s2d_zoo.rf_adapter.classifier import foreground_channels, name_classes
 from s2d_zoo.rf_adapter.features import FeatureSelection
-from s2d_zoo.rf_adapter.predictors import ProbabilityMaps
 from s2d_zoo.types import CHANNEL
 
 logger = logging.getLogger(__name__)
-
-#: probabilities of all classes add up to 1 but for this
-_SUM_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +53,7 @@ class AdaptData:
     def delivered(self) -> RFContract:
         """What the classifier delivers, or the forest that is to be fitted."""
         if self.predictors:
-            return self.predictors[0].contract
+            return with_pixel_size(self.predictors[0].contract, self.images[0])
         return RFContract(
             ndim=count_space_dims(self.images[0]),
             classes=self.classes,
@@ -105,9 +102,10 @@ def read_inputs(
         source = replace(source, predictors=predictors, classes=classifier.contract.classes)
     _check_predictors(source)
     test_images = tuple(read_image(path, axes=inputs.axes) for path in inputs.test_images)
-    ground_truth = tuple(read_labels(path) for path in inputs.ground_truth)
+    truth_files = _truth_files(source, inputs.ground_truth)
+    ground_truth = tuple(read_labels(path) for path in truth_files)
     test_ground_truth = tuple(read_labels(path) for path in inputs.test_ground_truth)
-    _check_pairs(source.names, source.images, inputs.ground_truth, ground_truth)
+    _check_pairs(source.names, source.images, truth_files, ground_truth)
     _check_pairs([path.name for path in inputs.test_images], test_images, inputs.test_ground_truth, test_ground_truth)
     first = source.images[0]
     names = (*source.names, *map(str, inputs.test_images))
@@ -143,6 +141,8 @@ class _Source:
     predictors: tuple[ProbabilityPredictor, ...] = ()
     selection: FeatureSelection | None = None
     found_images: tuple[Path, ...] = ()
+    lanes: tuple[int, ...] = ()  #: of a project: where each image stands among all of its images
+    n_lanes: int = 0
 
 
 def _read_strokes(inputs: AdaptInputs, foreground: int | None, class_names: tuple[str, ...] | None) -> _Source:
@@ -159,32 +159,24 @@ def _read_strokes(inputs: AdaptInputs, foreground: int | None, class_names: tupl
 
 def _read_maps(inputs: AdaptInputs, foreground: int | None, class_names: tuple[str, ...] | None) -> _Source:
     images = tuple(read_image(path, axes=inputs.axes) for path in inputs.images)
-    maps = [read_image(path) for path in inputs.probabilities]
     predictors = tuple(
-        ProbabilityMaps.describe(one, foreground=2 if foreground is None else foreground) for one in maps
+        read_maps(path, ndim=count_space_dims(image), foreground=foreground)
+        for path, image in zip(inputs.probabilities, images, strict=True)
     )
+    channels = {one.maps.sizes[CHANNEL] for one in predictors}
+    if len(channels) > 1:
+        msg = f"The files of probabilities must have the same channels, found {sorted(channels)}."
+        raise AxesError(msg)
     classes = predictors[0].contract.classes
     if class_names is not None:
         label = foreground_channels(classes)[0] + 1
         classes = name_classes(len(classes), foreground=label, names=class_names)
     for path, one, image in zip(inputs.probabilities, predictors, images, strict=True):
         check_same_space(image, one.maps, names=("image", f"probabilities {path}"))
-        warn_about_sum(path, one)
     scribbles = _read_scribbles(inputs, images) if inputs.scribbles else _nothing_painted(images)
     return _Source(
         names=_names(inputs.images), images=images, scribbles=scribbles, classes=classes, predictors=predictors
     )
-
-
-def warn_about_sum(path: Path, maps: ProbabilityMaps) -> None:
-    """Say so if the channels of a file can hardly be the probabilities of all classes."""
-    if maps.largest_deviation > _SUM_TOLERANCE:
-        logger.warning(
-            "%s: the channels should add up to 1 at every px, but are up to %.3g off. Are these the probabilities of "
-            "all classes, and not of some of them, or of something else?",
-            path,
-            maps.largest_deviation,
-        )
 
 
 def _read_project(
@@ -193,7 +185,7 @@ def _read_project(
     opened = open_ilastik_project(path, inputs.images, axes=inputs.axes, retrain=inputs.retrain)
     project, frames, stage = opened.project, opened.frames, opened.stage
     if foreground is None:
-        foreground = choose_foreground(project, [frame.image for frame in frames])
+        foreground = choose_foreground(project, [frame.image for frame in frames], stage=stage)
     predictors: tuple[ProbabilityPredictor, ...] = ()
     if not inputs.retrain:
         predictors = (stored_classifier(project, foreground=foreground),) * len(frames)
@@ -201,7 +193,8 @@ def _read_project(
     if class_names is not None:
         classes = name_classes(len(classes), foreground=foreground_channels(classes)[0] + 1, names=class_names)
     scribbles = opened.scribbles
-    count_classes(scribbles)
+    if any(bool((one > 0).any()) for one in scribbles):  # of Autocontext, the other stage may have all labels
+        count_classes(scribbles)
     return _Source(
         names=tuple(frame.name for frame in frames),
         images=tuple(frame.image for frame in frames),
@@ -209,8 +202,26 @@ def _read_project(
         classes=classes,
         predictors=predictors,
         selection=project.selection(stage),
+        lanes=tuple(frame.lane for frame in frames),
+        n_lanes=len(project.raw),
         found_images=tuple(dict.fromkeys(frame.path for frame in frames if frame.path is not None)),
     )
+
+
+def _truth_files(source: _Source, files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Ground truth of the images that are worked on; of a project, one file for each of its images was given."""
+    if not source.lanes or not files:
+        return files
+    if len(files) != source.n_lanes:
+        msg = f"{len(files)} files of ground truth were given for {source.n_lanes} images of the project: one for each."
+        raise ConfigError(msg)
+    if len(set(source.lanes)) != len(source.lanes):
+        msg = (
+            "The project has several time points of one image, and a file of ground truth has one: give the painted "
+            "time points as images of their own, or leave --ground-truth out."
+        )
+        raise ConfigError(msg)
+    return tuple(files[lane] for lane in source.lanes)
 
 
 def _check_predictors(source: _Source) -> None:
@@ -221,10 +232,7 @@ def _check_predictors(source: _Source) -> None:
         msg = f"The strokes use labels up to {painted}, but the classifier has {len(source.classes)} classes: {named}."
         raise ScribbleError(msg)
     for name, image, predictor in zip(source.names, source.images, source.predictors, strict=False):
-        taken = predictor.contract.raw_channels
-        if taken not in {None, image.sizes[CHANNEL]}:
-            msg = f"The classifier takes images with {taken} channels; {name} has {image.sizes[CHANNEL]}."
-            raise AxesError(msg)
+        check_image(predictor.contract, image, name)
 
 
 def _read_scribbles(inputs: AdaptInputs, images: Sequence[xr.DataArray]) -> tuple[xr.DataArray, ...]:

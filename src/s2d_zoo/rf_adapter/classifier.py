@@ -154,6 +154,21 @@ class PixelClassifier:
         classifier = cls(selection=selection, settings=settings, classes=contract.classes, random_state=random_state)
         return classifier._set(forest, contract)
 
+    def with_foreground(self, foreground: int) -> "PixelClassifier":
+        """The same forest, with another label as the objects'.
+
+        Args:
+            foreground: label, counted from 1.
+
+        Raises:
+            ConfigError: if it is not one of the labels.
+            UserInputError: before `fit`.
+        """
+        forest, _, contract = self._fitted()
+        classes = choose_foreground_class(self.classes, foreground)
+        update = {"classes": classes, "channels": foreground_channels(classes)}
+        return self.from_forest(forest, contract.model_copy(update=update), random_state=self.random_state)
+
     def _set(self, forest: FlatForest, contract: RFContract) -> Self:
         self._forest, self._predictor, self._contract = forest, forest.predictor(), contract
         return self
@@ -270,6 +285,26 @@ def name_classes(
             name=names[label - 1] if names else roles.get(label, f"class {label}"), role=roles.get(label, "other")
         )
         for label in range(1, n_classes + 1)
+    )
+
+
+def choose_foreground_class(classes: Sequence[ClassContract], foreground: int) -> tuple[ClassContract, ...]:
+    """The same classes, of which another one is the foreground.
+
+    Args:
+        classes: name and meaning of label 1…n.
+        foreground: label of the objects to segment. What was background stays so, unless it is this label.
+
+    Raises:
+        ConfigError: if it is not one of the labels.
+    """
+    named = name_classes(len(classes), foreground=foreground, names=[entry.name for entry in classes])
+    background = [label for label, entry in enumerate(classes, start=1) if entry.role == "background"]
+    if len(background) != 1 or background[0] == foreground:
+        return named
+    roles: dict[int, Role] = {foreground: "foreground", background[0]: "background"}
+    return tuple(
+        entry.model_copy(update={"role": roles.get(label, "other")}) for label, entry in enumerate(named, start=1)
     )
 
 

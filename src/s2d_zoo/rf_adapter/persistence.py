@@ -64,7 +64,10 @@ def load_classifier(path: Path | str) -> PixelClassifier:
             header = json.loads((file.metadata() or {}).get("s2d_zoo", "{}"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, TypeError, SafetensorError, json.JSONDecodeError) as error:
-        msg = f"Cannot read a classifier from {path}: {error}. Expected a file written by s2d-zoo classify."
+        msg = (
+            f"Cannot read a classifier from {path}: {error}. Expected a file written by s2d-zoo classify, or an "
+            "ilastik project (*.ilp)."
+        )
         raise SavedFileError(msg) from error
     _check_header(header, path)
     try:

@@ -30,6 +30,7 @@ class ProbabilityMaps:
 
     maps: xr.DataArray  #: channel (z) y x, one channel for each class
     contract: RFContract
+    single: bool = False  #: only the foreground was given, the other channel is what is left
 
     @classmethod
     def describe(cls, maps: xr.DataArray, *, foreground: int = 2) -> "ProbabilityMaps":
@@ -37,7 +38,8 @@ class ProbabilityMaps:
 
         Args:
             maps: channel (z) y x; a single channel is the foreground, and the background is what is left.
-            foreground: which channel is the foreground, counted from 1.
+            foreground: which channel is the foreground, counted from 1. Of a single channel 1 and 2 say the same: the
+                channel itself, and its place once the background is put before it.
 
         Raises:
             ConfigError: if there is no such channel.
@@ -46,7 +48,11 @@ class ProbabilityMaps:
         maps = as_image(maps, what="probabilities")
         check_finite(maps, "probabilities")
         low, high = float(maps.min()), float(maps.max())
-        if maps.sizes[CHANNEL] == 1:
+        single = maps.sizes[CHANNEL] == 1
+        if single:
+            if foreground not in {1, 2}:
+                msg = f"There is one channel, and that is the foreground; got channel {foreground}. Say 1, or nothing."
+                raise ConfigError(msg)
             maps = xr.concat([max(1.0, high) - maps, maps], dim=CHANNEL)
             foreground = 2
         classes = name_classes(maps.sizes[CHANNEL], foreground=foreground)
@@ -61,12 +67,12 @@ class ProbabilityMaps:
         if low < 0 or high > 1 + _ROUNDING:
             # unchecked: no contract may say so, which is what the comparison with an enhancer's is to find
             contract = contract.model_copy(update={"value_range": (low, high)})
-        return cls(maps, contract)
+        return cls(maps, contract, single)
 
     @property
     def largest_deviation(self) -> float:
         """How far the sum over all classes is from 1, at the worst pixel."""
-        return float(np.abs(self.maps.values.sum(axis=0) - 1).max())
+        return float(np.abs(self.maps.values.sum(axis=0, dtype=np.float64) - 1).max())
 
     def predict_proba(self, image: xr.DataArray, *, progress: str | None = None) -> xr.DataArray:
         """The maps, whatever the image (channel (z) y x) shows.
@@ -103,7 +109,7 @@ class SklearnClassifier:
         ndim: 2 or 3, of the images.
 
     Raises:
-        ConfigError: if it knows labels without a name.
+        ConfigError: if it was not fitted, gives no probabilities, takes other features, or knows labels without a name.
     """
 
     def __init__(
@@ -115,6 +121,8 @@ class SklearnClassifier:
         raw_channels: int = 1,
         ndim: int = 2,
     ) -> None:
+        filters_ndim = 2 if selection.compute_in_2d else ndim
+        _check_interface(classifier, len(selection.names(ndim=filters_ndim, channels=raw_channels)))
         labels = np.asarray(classifier.classes_)
         self.classes = tuple(classes) if classes else name_classes(max(2, len(labels)))
         if labels.dtype.kind not in "ui" or labels.min() < 1 or labels.max() > len(self.classes):
@@ -153,3 +161,24 @@ class SklearnClassifier:
         names = [entry.name for entry in self.classes]
         shape = (len(names), *features.shape[1:])
         return xr.DataArray(values.T.reshape(shape), dims=(CHANNEL, *space_dims(features)), coords={CHANNEL: names})
+
+
+def _check_interface(classifier: Classifier, n_features: int) -> None:
+    """Check what would otherwise show only once it predicts."""
+    name = type(classifier).__name__
+    if not hasattr(classifier, "classes_"):
+        msg = f"The {name} was not fitted: it knows no classes. Call its fit(rows, labels) first."
+        raise ConfigError(msg)
+    if not hasattr(classifier, "predict_proba"):
+        msg = (
+            f"The {name} gives no probabilities: it has no predict_proba. Take another classifier, or wrap it, e.g. in "
+            "sklearn's CalibratedClassifierCV."
+        )
+        raise ConfigError(msg)
+    taken = getattr(classifier, "n_features_in_", n_features)
+    if taken != n_features:
+        msg = (
+            f"The {name} was fitted on rows of {taken} features, but the selection has {n_features} for images with "
+            "these channels and dimensions. Give the selection, raw_channels and ndim that it was fitted with."
+        )
+        raise ConfigError(msg)
