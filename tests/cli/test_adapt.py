@@ -30,6 +30,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(call, adapt_arguments, file
         "IoU, training images, segmentor",
         "IoU, training images, segmentor, strokes only",
         "pseudo-labels kept",
+        "IoU, held-out strokes, segmentor",
         "package",
         "package",
         "package",

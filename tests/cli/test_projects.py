@@ -251,8 +251,8 @@ def test_what_goes_with_a_project_and_what_does_not_is_told(adapt, write, files,
     [
         (("--foreground", 1, "--channel", "foreground=2"), "contradict each other"),
         (("--channel", "2"), "expected foreground=NUMBER"),
-        (("--channel", "foreground=0"), "1…2, got 0"),
-        (("--foreground", 0), "1…2, got 0"),
+        (("--channel", "foreground=0"), "there is no channel 0"),
+        (("--foreground", 0), "there is no channel 0"),
     ],
     ids=str,
 )

@@ -15,7 +15,8 @@ from s2d_zoo.export.fused import build_pixel_forest
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.export.package import write_package
 from s2d_zoo.export.tolerance import Tolerance, Tolerances
-from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, name_classes
+from s2d_zoo.rf_adapter.classes import name_classes
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
 
 

@@ -18,7 +18,7 @@ from s2d_zoo.errors import ConfigError, ContractMismatchError
 from s2d_zoo.pipeline.adapt import adapt
 from s2d_zoo.pipeline.inputs import AdaptInputs
 from s2d_zoo.pipeline.report import write_report
-from s2d_zoo.rf_adapter.classifier import name_classes
+from s2d_zoo.rf_adapter.classes import name_classes
 from s2d_zoo.rf_adapter.persistence import load_classifier
 from s2d_zoo.rf_adapter.predictors import SklearnClassifier
 

@@ -19,7 +19,8 @@ from s2d_zoo.errors import ConfigError, ContractMismatchError, ImageFileError, S
 from s2d_zoo.export.description import Attribution, Author
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.pipeline.fusion import FusedWords, FusionSettings, describe_lineage, fuse, fuse_files, write_fused
-from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, name_classes
+from s2d_zoo.rf_adapter.classes import name_classes
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.persistence import save_classifier
 

@@ -198,6 +198,13 @@ def test_only_the_middle_of_large_images_is_looked_at(write, nuclei, monkeypatch
     assert seen == [{"channel": 1, "y": 40, "x": 50}]
 
 
+def test_without_a_forest_a_small_one_tells_what_covers_less(write, scribbles, nuclei, caplog):
+    path = write(strokes=swapped(scribbles), names=UNNAMED, trained=False)
+    assert retrain_classifier(path, forest=ForestSettings(n_estimators=3)).contract.channels == (0,)
+    assert "covers less of the middle" in caplog.text
+    assert open_ilastik_project(path, retrain=True).stage == 0
+
+
 @pytest.mark.parametrize("changes", [{"path": "away.tif"}, {"trained": False}], ids=str)
 def test_without_an_image_or_a_forest_the_usual_order_is_taken_and_told(write, scribbles, caplog, changes):
     project = read_project(write(strokes=swapped(scribbles), names=UNNAMED, **changes))

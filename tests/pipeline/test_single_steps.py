@@ -21,7 +21,8 @@ from s2d_zoo.pipeline.single_steps import (
     export_file,
     finetune_files,
 )
-from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, name_classes
+from s2d_zoo.rf_adapter.classes import name_classes
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.persistence import load_classifier, save_classifier
 
 TREES = ForestSettings(n_estimators=5)

@@ -14,6 +14,7 @@ from s2d_zoo.data.images import write_image
 from s2d_zoo.errors import AxesError, ConfigError, ImageFileError, ProjectFileError, ScribbleError, UserInputError
 from s2d_zoo.pipeline.inputs import AdaptInputs, hash_path
 from s2d_zoo.pipeline.sources import read_inputs
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.predictors import ProbabilityMaps, SklearnClassifier
 
 
@@ -218,7 +219,8 @@ def test_maps_that_do_not_add_up_are_told_with_their_file(files, tmp_path, caplo
         tmp_path / "maps.tif", xr.DataArray(np.full((2, 96, 96), 0.3), dims=("channel", "y", "x")), overwrite=True
     )
     read_inputs(files("raw", "maps"))
-    (message,) = caplog.messages
+    taken, message = caplog.messages
+    assert "maps.tif: channel 2 of 2 is taken for the objects (it covers 30 % of the image)" in taken
     assert message.startswith(
         f"{tmp_path / 'maps.tif'}: the channels should add up to 1 at every px, but are up to 0.4"
     )
@@ -238,8 +240,36 @@ def test_maps_that_do_not_fit_are_refused_with_their_file(files, tmp_path, value
         read_inputs(files("raw", "maps"))
 
 
+def test_which_channel_is_taken_is_told_unless_it_was_said(files, caplog):
+    read_inputs(files("raw", "maps"))
+    (message,) = caplog.messages
+    assert "channel 2 of 2 is taken" in message
+    assert "--channel foreground=1" in message
+    caplog.clear()
+    read_inputs(files("raw", "maps"), foreground=2)
+    assert caplog.messages == []
+
+
+def test_a_segmentation_is_told_from_probabilities(files, tmp_path, caplog):
+    values = np.zeros((2, 96, 96), dtype=np.uint8)
+    values[0, :50], values[1, 50:] = 1, 1
+    write_image(tmp_path / "maps.tif", xr.DataArray(values, dims=("channel", "y", "x")), overwrite=True)
+    read_inputs(files("raw", "maps"), foreground=2)
+    assert "all values are 0 or 1. Is this a segmentation?" in caplog.text
+
+
+def test_the_labels_of_a_project_have_their_names_in_messages(files, tmp_path, nuclei, scribbles):
+    one = xr.where(scribbles == 1, scribbles, 0).astype(np.uint8)
+    stage_labels = nuclei_project(nuclei[0], one).stages[0].labels
+    path = nuclei_project(nuclei[0], scribbles, labels=stage_labels).write(tmp_path / "one.ilp")
+    with pytest.raises(
+        ScribbleError, match=r"only label 1\. Paint the others as well \(label 1: background, label 2: cells"
+    ):
+        read_inputs(files(ilastik_project=path))
+
+
 def test_a_channel_that_the_maps_have_not_is_refused(files):
-    with pytest.raises(ConfigError, match="1…2, got 3"):
+    with pytest.raises(ConfigError, match=r"has 2 channels.*no channel 3"):
         read_inputs(files("raw", "maps"), foreground=3)
 
 
@@ -291,7 +321,8 @@ def test_the_pixel_size_of_the_image_is_told(files, tmp_path, nuclei):
 
 
 def test_a_classifier_for_other_channels_is_refused_at_once(files, nuclei, scribbles):
-    classifier = SklearnClassifier(fit(nuclei[0], scribbles), SELECTION, raw_channels=3)
+    colour = xr.concat([nuclei[0]] * 3, dim="channel")
+    classifier = PixelClassifier(selection=SELECTION, settings=ForestSettings(n_estimators=2)).fit(colour, scribbles)
     with pytest.raises(AxesError, match=r"takes images with 3 channel\(s\); raw\.tif has 1"):
         read_inputs(files("raw", "strokes"), classifier=classifier)
 

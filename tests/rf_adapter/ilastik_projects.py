@@ -107,12 +107,12 @@ def axistags(letters):
     return json.dumps({"axes": axes}, indent=2).encode()
 
 
-def name_features(matrix, *, in_2d, ndim, channels):
+def name_features(matrix, *, in_2d, ndim, channels, scales=SCALES):
     """Names of the features, as ilastik writes them beside a forest."""
     names = []
     for row, words in enumerate(IN_WORDS):
         for column in np.flatnonzero(matrix[row]):
-            base = f"{words} (σ={SCALES[column]})" + (" in 2D" if in_2d is not None and in_2d[column] else "")
+            base = f"{words} (σ={scales[column]})" + (" in 2D" if in_2d is not None and in_2d[column] else "")
             parts = channels * (ndim if "Eigenvalues" in words else 1)
             names += [base] if parts == 1 else [f"{base} [{part}]" for part in range(parts)]
     return names

@@ -1,5 +1,6 @@
 """Autocontext: the second forest sees the image, and what the first says of it."""
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -7,7 +8,8 @@ import xarray as xr
 from s2d_zoo.errors import AxesError, ProjectFileError, UserInputError
 from s2d_zoo.rf_adapter import feature_blocks
 from s2d_zoo.rf_adapter.autocontext import AutocontextClassifier, stored_classifier
-from s2d_zoo.rf_adapter.classifier import PixelClassifier
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
+from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.ilastik_images import read_frames
 from s2d_zoo.rf_adapter.ilastik_project import read_project
 
@@ -67,6 +69,52 @@ def test_volumes_are_worked_on_slice_by_slice(stored, nuclei):
         np.testing.assert_allclose(found.isel(z=z), classifier.predict_proba(volume.isel(z=z)), atol=1e-6)
 
 
+def make_volume():
+    values = np.random.default_rng(0).integers(0, 200, (1, 11, 26, 34)).astype(np.uint8)
+    return xr.DataArray(values, dims=("channel", "z", "y", "x"))
+
+
+@pytest.fixture(scope="module")
+def on_volumes():
+    """Both stages, fitted on a volume; each filters it slice by slice, or in 3D."""
+    volume = make_volume()
+    strokes = volume.isel(channel=0).astype(np.uint8)
+    strokes.values[:] = np.where(volume.values[0] > 100, 2, 1) * (np.random.default_rng(1).random(strokes.shape) < 0.2)
+
+    def make(*, first_in_2d, second_in_2d):
+        def fitted(image, in_2d, seed):
+            scales = {"GaussianSmoothing": (0.7, 1.6), "HessianOfGaussianEigenvalues": (1.0,)}
+            selection = FeatureSelection(scales, compute_in_2d=in_2d)
+            settings = ForestSettings(n_estimators=4)
+            return PixelClassifier(selection=selection, settings=settings, random_state=seed).fit(image, strokes)
+
+        first = fitted(volume, first_in_2d, 0)
+        second = fitted(pass_on(volume, first.predict_proba(volume)), second_in_2d, 1)
+        return AutocontextClassifier(first, second)
+
+    return make
+
+
+@pytest.mark.parametrize("second_in_2d", [True, False])
+@pytest.mark.parametrize("first_in_2d", [True, False])
+def test_each_stage_filters_volumes_in_its_own_way(on_volumes, monkeypatch, first_in_2d, second_in_2d):
+    classifier = on_volumes(first_in_2d=first_in_2d, second_in_2d=second_in_2d)
+    volume = make_volume()
+    expected = classifier.second.predict_proba(pass_on(volume, classifier.first.predict_proba(volume)))
+    assert expected.values.std() > 0.1
+    np.testing.assert_allclose(classifier.predict_proba(volume), expected, atol=1e-6)
+    monkeypatch.setattr(feature_blocks, "LARGEST_BLOCK", {"z": 3, "y": 16, "x": 24})
+    assert len(list(classifier.predict_blocks(volume))) == 16
+    np.testing.assert_allclose(classifier.predict_proba(volume), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("second_in_2d", [True, False])
+def test_planes_are_refused_where_a_stage_filters_in_3d(on_volumes, second_in_2d):
+    classifier = on_volumes(first_in_2d=not second_in_2d, second_in_2d=second_in_2d)
+    with pytest.raises(AxesError, match="filters images in 3D; this one has the axes"):
+        classifier.predict_proba(make_volume().isel(z=0))
+
+
 def test_images_with_other_channels_or_nan_are_refused(stored, nuclei):
     classifier = stored_classifier(stored())
     with pytest.raises(AxesError, match="images with 1 channels; this one has 3"):
@@ -85,6 +133,15 @@ def test_a_second_stage_that_does_not_see_all_classes_is_refused(stored, nuclei,
 def test_one_stage_is_taken_where_the_second_is_not_trained(stored, first, second):
     project = stored(first=first, second=second)
     assert isinstance(stored_classifier(project), AutocontextClassifier if second else PixelClassifier)
+
+
+def test_a_second_stage_that_is_a_pickle_is_not_passed_over(tmp_path, nuclei, scribbles):
+    path = autocontext_project(nuclei[0], scribbles, second=False).write(tmp_path / "auto.ilp")
+    with h5py.File(path, "a") as file:
+        pickled = b"clazyflow.classifiers.sklearnLazyflowClassifier\nSklearnLazyflowClassifier\np0\n."
+        file["PixelClassification01/ClassifierForests/pickled_type"] = pickled
+    with pytest.raises(ProjectFileError, match=r"classifier in PixelClassification01 .* is one of scikit-learn"):
+        stored_classifier(read_project(path))
 
 
 @pytest.mark.parametrize("second", [True, False])

@@ -8,13 +8,8 @@ from s2d_zoo.contract import PixelSize
 from s2d_zoo.data.scores import score_foreground
 from s2d_zoo.errors import AxesError, ConfigError, ScribbleError, UserInputError
 from s2d_zoo.rf_adapter import feature_blocks
-from s2d_zoo.rf_adapter.classifier import (
-    ForestSettings,
-    PixelClassifier,
-    foreground_channels,
-    name_classes,
-    pair_up,
-)
+from s2d_zoo.rf_adapter.classes import foreground_channels, name_classes
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, pair_up
 from s2d_zoo.rf_adapter.features import FeatureSelection
 
 DIMS = ("channel", "z", "y", "x")

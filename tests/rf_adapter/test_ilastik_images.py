@@ -1,12 +1,15 @@
 """The images of a project come from where it says, or from where the user says, and fit what is painted on them."""
 
+import re
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import tifffile
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
+from PIL import Image
 
 from s2d_zoo.data.images import write_image
 from s2d_zoo.errors import AxesError, ConfigError, ProjectFileError, S2DZooError
@@ -112,6 +115,20 @@ def test_all_channels_are_given_whatever_an_enhancer_takes(tmp_path):
     assert frame.image.sizes["channel"] == 3
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["a file", "embedded"])
+def test_an_image_of_which_the_project_says_nothing_is_read_as_it_is(tmp_path, given):
+    image = np.arange(600, dtype=np.uint8).reshape(20, 30)
+    project = simple_project()
+    project.lanes = [Lane(image, "yx", says_shape=False)]
+    path = project.write(tmp_path / "made.ilp")
+    with h5py.File(path, "r+") as file:
+        del file["Input Data/infos/lane0000/Raw Data/axistags"]
+    write_image(tmp_path / "image.tif", xr.DataArray(image, dims=("y", "x")))
+    (frame,) = read_frames(read_project(path), [tmp_path / "image.tif"] if given else [])
+    assert np.array_equal(frame.image.values[0], image)
+    assert frame.painted
+
+
 # ---- images that are not there
 
 
@@ -121,6 +138,7 @@ def test_all_channels_are_given_whatever_an_enhancer_takes(tmp_path):
         ("gone.tif", "--image FILE"),
         ("/nowhere/gone.tif", "--image FILE"),
         ("C:\\Users\\ada\\gone.tif", "--image FILE"),
+        ("C:/Users/ada/gone.tif", "--image FILE"),
         ("sub/gone.h5/volume/data", "--image FILE"),
         ("stack/slice*.png", "stack of files: save it as one TIFF"),
         ("/a/1.png:/a/2.png", "stack of files"),
@@ -139,10 +157,21 @@ def test_an_image_that_is_not_there_is_named(tmp_path, location, hint):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("location", ["/old/place/image.tif", "D:\\old\\image.tif", "old/image.tif"])
-def test_an_image_beside_the_project_is_suggested(tmp_path, location):
-    (tmp_path / "image.tif").touch()
-    with pytest.raises(ProjectFileError, match=r"Is it .*image\.tif\?"):
+@pytest.mark.parametrize(
+    ("location", "name"),
+    [
+        ("/old/place/image.tif", "image.tif"),
+        ("D:\\old\\image.tif", "image.tif"),
+        ("C:/Users/ada/image.tif", "image.tif"),
+        ("C:/Users/ada/image.h5/volume/data", "image.h5"),
+        ("\\\\server\\share\\old\\image.tif", "image.tif"),
+        ("old/image.tif", "image.tif"),
+        ("old\\image.tif", "image.tif"),
+    ],
+)
+def test_an_image_beside_the_project_is_suggested(tmp_path, location, name):
+    (tmp_path / name).touch()
+    with pytest.raises(ProjectFileError, match=rf"Is it .*{re.escape(str(tmp_path / name))}\?"):
         list(read_frames(elsewhere(tmp_path, location)))
 
 
@@ -153,8 +182,28 @@ def test_an_image_beside_the_project_is_suggested(tmp_path, location):
 def test_an_image_of_another_size_is_refused(tmp_path, shape):
     dims = ("z", "y", "x")[-len(shape) :]
     write_image(tmp_path / "other.tif", xr.DataArray(np.zeros(shape, dtype=np.uint8), dims=dims))
-    with pytest.raises(AxesError, match=r"made on an image of .*'y': 20, 'x': 30.*is .* here"):
+    with pytest.raises(AxesError, match=r"made on an image of .*y=20, x=30.*the one here has"):
         list(read_frames(elsewhere(tmp_path, "gone.tif"), [tmp_path / "other.tif"]))
+
+
+def test_transparency_that_we_leave_out_and_ilastik_does_not_is_explained(tmp_path):
+    Image.fromarray(np.full((20, 30, 4), 9, dtype=np.uint8)).save(tmp_path / "picture.png")
+    with pytest.raises(AxesError, match=r"channel=4.*transparency \(alpha\), which s2d-zoo leaves out.*four plain"):
+        list(read_frames(elsewhere(tmp_path, "picture.png", shape=(20, 30, 4))))
+    tifffile.imwrite(
+        tmp_path / "plain.tif", np.zeros((4, 20, 30), dtype=np.uint8), imagej=True, metadata={"axes": "CYX"}
+    )
+    project = elsewhere(tmp_path, "plain.tif", shape=(20, 30, 3))
+    with pytest.raises(AxesError, match=r"fourth channel, which may be transparency \(alpha\). Save the image without"):
+        list(read_frames(project))
+
+
+def test_a_volume_is_refused_where_strokes_are_flat_and_the_project_does_not_say_its_size(tmp_path):
+    project = simple_project()
+    project.lanes[0].says_shape = False
+    write_image(tmp_path / "deep.tif", xr.DataArray(np.zeros((3, 20, 30), dtype=np.uint8), dims=("z", "y", "x")))
+    with pytest.raises(AxesError, match=r"painted on the axes y x, but the image has z, too"):
+        list(read_frames(read_project(write(project, tmp_path)), [tmp_path / "deep.tif"]))
 
 
 def test_labels_outside_of_an_image_are_refused_where_the_project_does_not_say_its_size(tmp_path):
@@ -178,7 +227,7 @@ def embedded(tmp_path, **settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "Expected the dataset .*local_data"),
+        ({}, "should hold the image .* itself.*--image FILE"),
         ({"data": np.zeros((20, 31, 1), dtype=np.uint8)}, "made on an image of"),
         ({"data": np.zeros((20, 30), dtype=np.uint8)}, "name 3 dimensions, but the array has 2"),
         ({"data": np.full((20, 30, 1), b"a")}, "type"),
@@ -191,6 +240,14 @@ def test_an_embedded_image_that_is_none_is_refused(tmp_path, settings, message):
     with pytest.raises(S2DZooError, match=message) as caught:
         list(read_frames(embedded(tmp_path, **settings)))
     assert "\n" not in str(caught.value)
+
+
+def test_an_embedded_image_that_is_hardly_stored_is_refused_in_a_large_file_too(tmp_path):
+    project = embedded(tmp_path, shape=(2**14, 2**15, 1), dtype="u1", chunks=(2**10, 2**10, 1), compression="gzip")
+    with h5py.File(project.path, "r+") as file:
+        file["padding"] = np.zeros(300_000, dtype=np.uint8)
+    with pytest.raises(ProjectFileError, match=r"declares an array of shape .* only 0 bytes of it are stored"):
+        list(read_frames(project))
 
 
 # ---- real projects

@@ -11,7 +11,8 @@ from safetensors.torch import save_file as save_torch_file
 
 from s2d_zoo.errors import SavedFileError, UnsupportedFormatVersionError, UserInputError
 from s2d_zoo.rf_adapter import persistence
-from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, name_classes
+from s2d_zoo.rf_adapter.classes import name_classes
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.persistence import FORMAT, FORMAT_VERSION, load_classifier, save_classifier
 

@@ -7,11 +7,12 @@ from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 from s2d_zoo.contract import PixelSize
 from s2d_zoo.errors import AxesError, ConfigError, UserInputError
 from s2d_zoo.rf_adapter import feature_blocks
-from s2d_zoo.rf_adapter.classifier import name_classes
+from s2d_zoo.rf_adapter.classes import name_classes
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.predictors import ProbabilityMaps, SklearnClassifier
 
@@ -95,6 +96,13 @@ def test_channels_that_are_not_all_classes_are_told_by_their_sum():
     assert left.largest_deviation == pytest.approx(float(maps[2].max()), abs=1e-6)
 
 
+def test_the_sum_of_whole_numbers_does_not_wrap_around():
+    values = np.full((2, 5, 6), 127, dtype=np.uint8)
+    values[:, 0, 0] = 0
+    described = ProbabilityMaps.describe(xr.DataArray(values, dims=("channel", "y", "x")))
+    assert described.largest_deviation == 253
+
+
 @pytest.mark.parametrize("n_channels", [1, 2])
 def test_nan_is_refused(n_channels):
     maps = maps_of(n_channels)
@@ -107,6 +115,12 @@ def test_nan_is_refused(n_channels):
 def test_a_channel_that_is_not_there_is_refused(foreground):
     with pytest.raises(ConfigError, match=rf"1…3, got {foreground}"):
         ProbabilityMaps.describe(maps_of(3), foreground=foreground)
+
+
+@pytest.mark.parametrize("foreground", [0, 3, 7])
+def test_a_single_map_has_no_other_channel(foreground):
+    with pytest.raises(ConfigError, match=f"one channel, and that is the foreground; got channel {foreground}"):
+        ProbabilityMaps.describe(maps_of(1), foreground=foreground)
 
 
 def test_maps_are_given_whatever_the_image_shows_if_it_is_of_that_size():
@@ -184,6 +198,33 @@ def test_labels_that_were_never_seen_have_probability_0():
 def test_labels_that_are_no_numbers_from_1_on_are_refused(labels):
     with pytest.raises(ConfigError, match="expected 1…2, one per class"):
         SklearnClassifier(fit(CLASSIFIERS["forest"], make_image(), labels), SELECTION)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"raw_channels": 3}, {"selection": FeatureSelection({"GaussianSmoothing": (1,)})}]
+)
+def test_a_classifier_on_other_features_is_refused_before_it_predicts(settings):
+    fitted = fit(CLASSIFIERS["forest"], make_image())
+    with pytest.raises(
+        ConfigError, match="RandomForestClassifier was fitted on rows of 4 features, but the selection has"
+    ):
+        SklearnClassifier(fitted, **{"selection": SELECTION, **settings})
+
+
+def test_eigenvalues_of_volumes_are_counted():
+    rows = np.random.default_rng(0).random((20, 5))
+    fitted = RandomForestClassifier(n_estimators=2, random_state=0).fit(rows, np.tile([1, 2], 10))
+    in_3d = FeatureSelection(SELECTION.scales, compute_in_2d=False)
+    assert SklearnClassifier(fitted, in_3d, ndim=3).contract.ndim == 3
+    with pytest.raises(ConfigError, match="5 features, but the selection has 4"):
+        SklearnClassifier(fitted, SELECTION, ndim=3)
+
+
+def test_a_classifier_without_probabilities_or_without_classes_is_refused():
+    with pytest.raises(ConfigError, match=r"SVC gives no probabilities.*CalibratedClassifierCV"):
+        SklearnClassifier(fit(SVC(), make_image()), SELECTION)
+    with pytest.raises(ConfigError, match=r"RandomForestClassifier was not fitted.*fit\(rows, labels\)"):
+        SklearnClassifier(RandomForestClassifier(), SELECTION)
 
 
 def test_images_with_other_channels_are_refused():

@@ -20,6 +20,7 @@ from s2d_zoo.rf_adapter.project_file import (
     read_array,
     read_attribute,
     read_text,
+    read_texts,
     read_whole_numbers,
     sort_numbered,
 )
@@ -145,6 +146,49 @@ def test_texts_that_lie_elsewhere_are_refused(tmp_path, whole):
             read_project(path)
 
 
+def texts_that_are_one(path, text, count):
+    """A file with a list of texts that all point to one."""
+    with h5py.File(path, "w") as file:
+        file["texts"] = [text, *["x"] * (count - 1)]
+        place = file["texts"].id.get_offset()
+    content = bytearray(path.read_bytes())
+    content[place : place + 16 * count] = content[place : place + 16] * count
+    path.write_bytes(content)
+
+
+def test_any_number_of_pointers_to_one_text_cannot_fill_the_memory(tmp_path):
+    path = tmp_path / "made.ilp"
+    texts_that_are_one(path, "ab", 300)
+    with open_project(path) as file:
+        assert read_texts(file, "texts", most=300) == ("ab",) * 300
+    texts_that_are_one(path, "a" * 60_000, 300)
+    with pytest.raises(ProjectFileError, match="far more than belongs there"), open_project(path) as file:
+        read_texts(file, "texts", most=300)
+
+
+@pytest.mark.parametrize("settings", [{"chunks": (2,)}, {"fillvalue": b"a"}], ids=str)
+def test_texts_that_are_stored_where_they_cannot_be_checked_are_refused(file, settings):
+    made = file.create_dataset("texts", (2,), dtype=h5py.string_dtype(), **settings)
+    made[:] = ["a", "b"]
+    file.flush()
+    with pytest.raises(ProjectFileError, match="/texts are stored in chunks or by a fill value"):
+        read_texts(file, "texts", most=2)
+
+
+def test_texts_that_were_never_written_are_empty(file):
+    file.create_dataset("texts", (2,), dtype=h5py.string_dtype())
+    assert read_texts(file, "texts", most=2) == ("", "")
+
+
+@pytest.mark.parametrize("dtype", ["S1", h5py.string_dtype()], ids=str)
+def test_more_texts_than_belong_in_a_list_are_refused(file, dtype):
+    file.create_dataset("texts", data=["a"] * 4, dtype=dtype)
+    file.flush()
+    assert read_texts(file, "texts", most=4) == ("a",) * 4
+    with pytest.raises(ProjectFileError, match=r"/texts of .* holds 4 texts, but at most 3 belong there"):
+        read_texts(file, "texts", most=3)
+
+
 def test_what_looks_like_a_heap_at_the_very_end_is_refused(tmp_path):
     path = tmp_path / "end.ilp"
     path.write_bytes(bytes(100) + b"GCOL\x01\0\0\0")
@@ -163,6 +207,14 @@ def test_errors_of_ours_pass_and_others_are_explained(tmp_path, whole):
         raise ValueError("two\nlines")
     with pytest.raises(ProjectFileError, match=r"^of ours$"), open_project(path):
         raise ProjectFileError("of\nours")
+
+
+def test_a_project_that_does_not_fit_into_memory_is_not_called_damaged(tmp_path, whole):
+    path = tmp_path / "made.ilp"
+    path.write_bytes(whole)
+    with pytest.raises(ProjectFileError, match=r"memory of this machine \(Unable to") as caught, open_project(path):
+        raise MemoryError("Unable to allocate 7.5 GiB")
+    assert "damaged" not in str(caught.value)
 
 
 def test_empty_lists_come_as_empty(file):
@@ -217,6 +269,13 @@ def test_values_of_kinds_that_ilastik_does_not_write_are_refused(file, dtype):
     h5py.h5d.create(file.id, b"odd", kind, h5py.h5s.create_simple((3,)))
     with pytest.raises(ProjectFileError, match="should hold numbers or texts, but holds"):
         read_array(file, "odd")
+
+
+@pytest.mark.parametrize("values", [[1.0, 0.7], [[-0.5]]], ids=str)
+def test_numbers_between_whole_ones_are_refused_and_not_cut(file, values):
+    file["numbers"] = values
+    with pytest.raises(ProjectFileError, match=rf"whole numbers, found one between, {np.ravel(values)[-1]}"):
+        read_whole_numbers(file, "numbers")
 
 
 def test_a_dataset_of_nothing_is_refused(file):

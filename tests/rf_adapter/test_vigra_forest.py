@@ -1,5 +1,6 @@
 """vigra's forests: equal to the sklearn forests that they were made from and to vigra, refused if damaged."""
 
+import tracemalloc
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -132,7 +133,7 @@ BAD_TREES = {
     "a node that is cut off": ({"topology": [2, 2, 0, 0, 4]}, "cut off"),
     "another number of features": (changed(0, 3), r"\[3, 2\] in a forest for others"),
     "another number of classes": (changed(1, 3), r"\[2, 3\] in a forest for others"),
-    "a feature that does not exist": (changed(6, 2), "column outside of 0…1"),
+    "a feature that does not exist": (changed(6, 2), "tests on features that do not exist"),
     "a feature below zero": (changed(6, -1), "features that do not exist"),
     "parameters behind the end": (changed(13, 12), "parameters are missing"),
     "parameters below zero": (changed(13, -1), "parameters are missing"),
@@ -217,6 +218,46 @@ def test_any_number_of_links_to_one_tree_cannot_fill_the_memory(file, monkeypatc
             read_forests(file, n_classes=2)
     monkeypatch.setattr(vigra_forest, "_MOST_SHARES", 300)
     with pytest.raises(ProjectFileError, match="fit into memory"):
+        read_forests(file, n_classes=2)
+
+
+def write_complete(group, depth, n_trees, *, n_classes=255):
+    """Trees of two classes with all leaves equally deep: small, but for the shares of all classes."""
+    inner = 2**depth - 1
+    places = np.concatenate([2 + 5 * np.arange(inner), 2 + 5 * inner + 2 * np.arange(inner + 1)])
+    nodes = np.arange(inner)
+    topology = np.zeros((inner, 5), dtype=np.int32)
+    topology[:, 2], topology[:, 3] = places[2 * nodes + 1], places[2 * nodes + 2]
+    leaves = np.tile(np.array([LEAF, 0], dtype=np.int32), inner + 1)
+    write(group, np.concatenate([[2, 2], topology.ravel(), leaves]), [1.0, 0.25, 0.75])
+    for index in range(1, n_trees):
+        group.copy("Forest0000/Tree_0", f"Forest0000/Tree_{index}")
+    return read_forests(group, n_classes=n_classes)
+
+
+def test_reading_needs_little_more_memory_than_the_forest(file):
+    tracemalloc.start()
+    try:
+        forest = write_complete(file, 8, 30)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert forest.n_trees == 30
+    assert np.allclose(forest.probabilities[:, :2], [0.25, 0.75])
+    assert peak < 2.5 * forest.probabilities.nbytes
+
+
+def test_a_small_file_cannot_declare_shares_for_gigabytes(file):
+    with pytest.raises(ProjectFileError, match="more nodes and classes than fit into memory"):
+        write_complete(file, 18, 1)  # 1 GiB
+
+
+def test_numbers_of_features_do_not_wrap_around(file):
+    write(file)
+    wide = np.array(TOPOLOGY, dtype=np.int64)
+    wide[6] += 2**32
+    replace("Forest0000/Tree_0/topology", wide)(file)
+    with pytest.raises(ProjectFileError, match="tests on features that do not exist"):
         read_forests(file, n_classes=2)
 
 

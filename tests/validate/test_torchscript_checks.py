@@ -5,7 +5,8 @@ import zipfile
 import pytest
 import torch
 
-from s2d_zoo.validate.torchscript_checks import check_script_safety, check_torchscript, reason_not_to_run_torchscript
+from s2d_zoo.data.torchscript_file import reason_not_to_run
+from s2d_zoo.validate.torchscript_checks import check_script_safety, check_torchscript
 
 CORE, FIJI, QUPATH, ILASTIK = "core", "deepimagej", "qupath", "ilastik"
 
@@ -150,14 +151,14 @@ def say(path, line):
 
 def test_our_own_file_touches_no_files(folder, judged):
     assert judged(check_script_safety)["all"] == ("passed", "no operation on files in its code")
-    assert reason_not_to_run_torchscript(folder.path / "weights.pt") is None
+    assert reason_not_to_run(folder.path / "weights.pt") is None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("save", [script, lambda model, path: torch.jit.trace(model, torch.ones(1)).save(path)])
 def test_ordinary_names_are_no_operations_on_files(tmp_path, save):
     save(Nested(), tmp_path / "weights.pt")
-    assert reason_not_to_run_torchscript(tmp_path / "weights.pt") is None
+    assert reason_not_to_run(tmp_path / "weights.pt") is None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -185,7 +186,7 @@ def test_a_file_that_overwrites_those_of_the_user_is_refused_by_all(folder, judg
 )
 def test_other_ways_to_say_so_are_seen(folder, operation, words):
     say(folder.path / "weights.pt", operation)
-    assert words in reason_not_to_run_torchscript(folder.path / "weights.pt")
+    assert words in reason_not_to_run(folder.path / "weights.pt")
 
 
 def renamed_members(path, change):
@@ -200,7 +201,7 @@ def test_torch_reads_code_whatever_the_case_of_its_name(folder):
     path = folder.path / "weights.pt"
     say(path, "torch.save")
     renamed_members(path, lambda name: name.replace("/code/", "/CODE/").replace(".py", ".PY"))
-    assert "(save)" in reason_not_to_run_torchscript(path)
+    assert "(save)" in reason_not_to_run(path)
 
 
 def behind_something(path):

@@ -1,4 +1,4 @@
-"""Finding packages by id or path, without a network."""
+"""Finding packages by id or path, without a network; downloaded ones are found in test_download.py too."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ import pytest
 from s2d_zoo.errors import PackageError
 from s2d_zoo.zoo import collection
 from s2d_zoo.zoo.collection import bundled_models, find_model
+from s2d_zoo.zoo.download import download_model
 
 
 @pytest.fixture
@@ -39,8 +40,22 @@ def test_a_model_is_found_by_its_path(package, kind):
 
 
 def test_a_model_that_is_nowhere_is_refused_with_a_list_of_what_there_is(bundle):
-    with pytest.raises(PackageError, match=r"No model 'c-model'.*Bundled: a-model, b-model"):
+    with pytest.raises(PackageError, match=r"No model 'c-model'.*Bundled: a-model, b-model. Downloaded: none"):
         find_model("c-model")
+
+
+def test_a_downloaded_model_is_found_by_its_id_and_version(bundle, zoo):
+    model = download_model("tiny-shark")
+    assert find_model("tiny-shark") == find_model("tiny-shark/v0") == model.folder
+    with pytest.raises(PackageError, match=r"Downloaded: tiny-shark. Fetch one with s2d-zoo download"):
+        find_model("tiny-shark/v1")
+
+
+def test_a_path_goes_before_a_downloaded_model(zoo, tmp_path, monkeypatch):
+    download_model("tiny-shark")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny-shark").mkdir()
+    assert str(find_model("tiny-shark")) == "tiny-shark"
 
 
 def test_every_model_in_the_real_bundle_is_there():

@@ -1,11 +1,14 @@
 """`s2d-zoo adapt`: strokes, an ilastik project or probabilities in, validated packages out."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import rich_click as click
 
 from s2d_zoo.cli import options
+
+#: below, on the held-out strokes, a segmentor is of no use
+_POOR_IOU: Final = 0.1
 
 
 @click.command()
@@ -92,6 +95,7 @@ def run_adapt(ctx: click.RichContext, inputs: Any, output: Path, chosen: dict[st
             # rounded as in the report, whose figures have four digits
             click.echo(f"IoU, {subset} images, {method}: {round(score.iou, 4):.3f}")
     click.echo(f"pseudo-labels kept: {100 * result.kept:.1f} %")
+    _echo_segmentor(result.segmentors)
     for package, validation in zip(result.packages, result.validation, strict=True):
         click.echo(f"package: {package} ({_in_words(validation)})")
     click.echo(f"report: {report}")
@@ -99,9 +103,23 @@ def run_adapt(ctx: click.RichContext, inputs: Any, output: Path, chosen: dict[st
         click.echo(f"The forest in the fused package was {result.loss}.")
     if result.not_fused:
         click.echo(f"No fused package: {result.not_fused}.", err=True)
-    if result.segmentors.problem:
-        click.echo(f"No segmentor: {result.segmentors.problem}", err=True)
     ctx.exit(0 if result.good else 1)
+
+
+def _echo_segmentor(segmentors: Any) -> None:  # noqa: ANN401 - heavy
+    """How it does on strokes that it never saw, or why there is none."""
+    if segmentors.problem:
+        click.echo(f"No segmentor: {segmentors.problem}", err=True)
+    training = segmentors.training
+    if training is None or training.end_iou is None:
+        return
+    click.echo(f"IoU, held-out strokes, segmentor: {training.end_iou:.3f} (its start: {training.start_iou:.3f})")
+    if training.end_iou < _POOR_IOU:
+        click.echo(
+            "The segmentor finds hardly any of the held-out strokes: look at the pictures in the report before you use "
+            "it. More --steps, or more strokes, may help.",
+            err=True,
+        )
 
 
 def _in_words(validation: Any) -> str:  # noqa: ANN401 - heavy

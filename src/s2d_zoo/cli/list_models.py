@@ -1,15 +1,35 @@
-"""`s2d-zoo list`: the models that are there without a network."""
+"""`s2d-zoo list`: the models that come along, or those of the online zoo."""
 
 import rich_click as click
 
 
 @click.command(name="list")
+@click.option(
+    "--source",
+    type=click.Choice(["bundled", "zoo"]),
+    default="bundled",
+    show_default=True,
+    help="Models that come with s2d-zoo, or those of the BioImage Model Zoo.",
+)
 @click.option("--tag", help="Only models with this tag, e.g. shallow2deep.")
-def list_models(tag: str | None) -> None:
-    """List the bundled models."""
-    from s2d_zoo.zoo.collection import bundled_models  # noqa: PLC0415 - beside its use
+@click.option("--search", metavar="WORDS", help="Only models that have all these words in id, name, text or tags.")
+@click.option("--offline", is_flag=True, help="Show the zoo's list as it was fetched last; never use the network.")
+def list_models(source: str, tag: str | None, search: str | None, *, offline: bool) -> None:
+    """List models: id, name, licence, version or size, tags.
 
-    for entry in bundled_models():
-        if tag is None or tag in entry.tags:
-            size = entry.path.stat().st_size / 1e6
-            click.echo(f"{entry.id}\t{entry.name}\t{entry.license}\t{size:.1f} MB\t{', '.join(entry.tags)}")
+    The zoo's list is fetched once a day; its age is told on stderr.
+    """
+    from s2d_zoo.zoo.catalog import CatalogEntry, read_catalog  # noqa: PLC0415 - heavy
+    from s2d_zoo.zoo.collection import ModelEntry, bundled_models  # noqa: PLC0415 - heavy
+
+    listed: list[tuple[ModelEntry | CatalogEntry, str]]
+    if source == "bundled":
+        listed = [(entry, f"{entry.path.stat().st_size / 1e6:.1f} MB") for entry in bundled_models()]
+    else:
+        catalog = read_catalog(offline=offline)
+        click.echo(f"The zoo's list, {catalog.age()} old: {len(catalog.entries)} models.", err=True)
+        listed = [(entry, entry.newest) for entry in catalog.entries]
+    for entry, detail in listed:
+        text = " ".join((entry.id, entry.name, entry.description, *entry.tags)).casefold()
+        if (tag is None or tag in entry.tags) and all(word in text for word in (search or "").casefold().split()):
+            click.echo(f"{entry.id}\t{entry.name}\t{entry.license}\t{detail}\t{', '.join(entry.tags)}")

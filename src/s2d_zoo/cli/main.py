@@ -22,6 +22,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "fuse": "fuse",
     "validate": "validate",
     "list": "list_models",
+    "download": "download",
     "pretrain": "pretrain",
 }
 

@@ -34,6 +34,8 @@ class Blocking:
             border itself; ``"symmetric"``: the image is mirrored outwards, edge included, as bioimageio.core and
             deepImageJ do.
         block: px per block, halo not included, per dim.
+        whole: every block is as large as the first, also where the image ends: what is missing is mirrored. Only with
+            ``"symmetric"`` borders.
 
     Raises:
         ConfigError: if a halo or block is not a multiple of ``align``.
@@ -43,6 +45,7 @@ class Blocking:
     align: int = 1
     border: Literal["clip", "symmetric"] = "clip"
     block: Mapping[str, int] = field(default_factory=lambda: DEFAULT_BLOCK)
+    whole: bool = False
 
     def __post_init__(self) -> None:
         wrong = {name: size for name, size in (*self.halo.items(), *self.block.items()) if size % self.align}
@@ -201,7 +204,8 @@ def _windows(sizes: Mapping[str, int], blocking: Blocking) -> Iterator[dict[str,
 def _grown(window: slice, size: int, blocking: Blocking, dim: str) -> slice:
     """A block with its halo, in the image's coordinates; it may reach beyond the image where that is mirrored."""
     halo = blocking.halo.get(dim, 0)
-    grown = slice(window.start - halo, window.stop + -window.stop % blocking.align + halo)
+    stop = window.start + blocking.block[dim] if blocking.whole else window.stop + -window.stop % blocking.align
+    grown = slice(window.start - halo, stop + halo)
     return grown if blocking.border == "symmetric" else slice(max(0, grown.start), min(size, grown.stop))
 
 

@@ -5,8 +5,6 @@ What comes out is always ordered as `s2d_zoo.types` says, with the pixel size in
 """
 
 import os
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Final, TypeAlias
 
 import numpy as np
 import xarray as xr
-from PIL.Image import DecompressionBombError
 
 from s2d_zoo.data import hdf5, ome_zarr
 from s2d_zoo.data.atomic import atomic_write
@@ -23,22 +20,11 @@ from s2d_zoo.data.axes import as_image, as_labels
 from s2d_zoo.data.image_metadata import check_number_type
 from s2d_zoo.data.ome_zarr import ZarrFormat
 from s2d_zoo.data.pictures import check_fits_png, create_png, read_npy, read_picture
+from s2d_zoo.data.reading import check_there, reading
 from s2d_zoo.data.stored import PlacedBlock, PutBlock
 from s2d_zoo.data.tiff import create_tiff, find_image
 from s2d_zoo.errors import ImageFileError, UserInputError
 
-#: what the libraries below raise for files that are no image, cut off or damaged (each tried in the tests)
-_DAMAGED: Final = (
-    OSError,
-    EOFError,
-    ValueError,  # with tifffile's TiffFileError, zarr's errors and broken JSON
-    LookupError,
-    TypeError,
-    RuntimeError,  # with imagecodecs' errors
-    struct.error,
-    zlib.error,
-    DecompressionBombError,
-)
 #: creates a file to be filled block by block
 _Create: TypeAlias = Callable[[Path], AbstractContextManager[PutBlock]]
 _KNOWN: Final = ".tif, .tiff, .png, .jpg, .jpeg, .h5, .hdf5, .hdf, .npy, .zarr"
@@ -225,29 +211,6 @@ def read_array(path: str | os.PathLike[str], *, axes: str | None = None) -> xr.D
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-@contextmanager
-def reading(location: str) -> Iterator[None]:
-    """Say in plain words what a library complains about while a file is read.
-
-    Raises:
-        ImageFileError: if the file is damaged, cut off or of another kind, or does not fit into memory.
-    """
-    try:
-        yield
-    except UserInputError:
-        raise
-    except _DAMAGED as error:
-        msg = (
-            f"Cannot read {location}: expected an image file of the kind that its name says, found one that is "
-            f"damaged, cut off or of another kind ({type(error).__name__}: {error}). Copy or export it again, and "
-            "check that it opens in Fiji."
-        )
-        raise ImageFileError(msg) from error
-    except MemoryError as error:
-        msg = f"{location} does not fit into memory ({error}). Crop it, or work on it block by block as Zarr."
-        raise ImageFileError(msg) from error
-
-
 def _reader(location: str) -> tuple[Path, Callable[[Path, str | None], xr.DataArray]]:
     # Zarr first: the name of an array inside a store may look like anything
     if (zarr_place := ome_zarr.split_location(location)) is not None:
@@ -281,25 +244,6 @@ def _unknown_kind(location: str, known: str) -> ImageFileError:
         f"The name of an image file ends with one of {known}; {location} ends with {suffix!r}. "
         "Export it as TIFF, e.g. from Fiji."
     )
-
-
-def check_there(path: Path, location: str) -> None:
-    """Check that there is a file, or a store where ``location`` (as the user wrote it) names one.
-
-    Raises:
-        ImageFileError: if it is missing or empty, or a directory where a file is expected, or the other way round.
-    """
-    if not path.exists():
-        msg = f"There is no file {path} (asked for as {location!r} in {Path.cwd()}). Check the name."
-        raise ImageFileError(msg)
-    is_store = path.suffix.lower() == ".zarr"
-    if path.is_dir() != is_store:
-        expected, found = ("a directory", "a file") if is_store else ("a file", "a directory")
-        msg = f"{path} should be {expected}, but is {found}. Name one image."
-        raise ImageFileError(msg)
-    if not is_store and path.stat().st_size == 0:
-        msg = f"{path} is empty (0 bytes), expected an image. Copy or export it again."
-        raise ImageFileError(msg)
 
 
 def _check_replaceable(target: Path, location: str) -> None:

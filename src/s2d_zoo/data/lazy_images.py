@@ -11,7 +11,8 @@ from xarray.core import indexing
 
 from s2d_zoo.data import hdf5, ome_zarr, tiff
 from s2d_zoo.data.axes import as_image
-from s2d_zoo.data.images import check_there, read_image, reading
+from s2d_zoo.data.images import read_image
+from s2d_zoo.data.reading import check_there, reading
 from s2d_zoo.data.stored import StoredArray
 from s2d_zoo.types import CHANNEL
 

@@ -19,6 +19,7 @@ from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.atomic import atomic_write
 from s2d_zoo.data.axes import as_image, space_dims
 from s2d_zoo.data.blockwise import Blocking, map_blocks
+from s2d_zoo.data.packaged_network import PackagedNetwork
 from s2d_zoo.errors import AxesError, PackageError, SavedFileError, UnsupportedFormatVersionError
 from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 
@@ -42,12 +43,14 @@ def halo_of(model: Network) -> int:
     return -(-model.receptive_radius // model.step) * model.step
 
 
-def apply_network(model: Network, image: xr.DataArray, *, progress: str | None = None) -> xr.DataArray:
+def apply_network(
+    model: Network | PackagedNetwork, image: xr.DataArray, *, progress: str | None = None
+) -> xr.DataArray:
     """Apply a network block by block; borders are mirrored, edge included, as consumers of packages do.
 
     Args:
         model: 2D network, of any kind; it is used in eval mode, and left in the mode that it is in.
-        image: channel y x, any number type; values as the network takes them.
+        image: channel y x, any number type; values as the network takes them (of anybody's package: preprocessed).
         progress: label of a progress bar on stderr.
 
     Returns:
@@ -73,10 +76,7 @@ def apply_network(model: Network, image: xr.DataArray, *, progress: str | None =
         output = model(values[None])[0].cpu().numpy()
         return xr.DataArray(output, dims=(CHANNEL, "y", "x"), coords={CHANNEL: names} if names else None)
 
-    halo = halo_of(model)
-    blocking = Blocking(
-        halo={"y": halo, "x": halo}, align=model.step, border="symmetric", block={"y": _BLOCK, "x": _BLOCK}
-    )
+    blocking = _blocking(model, image)
     was_training = model.training
     model.eval()
     try:
@@ -85,8 +85,20 @@ def apply_network(model: Network, image: xr.DataArray, *, progress: str | None =
         model.train(was_training)
 
 
-def channels_of(model: Network) -> tuple[int, int]:
+def _blocking(model: Network | PackagedNetwork, image: xr.DataArray) -> Blocking:
+    """Blocks that the network takes, with what it sees around them."""
+    if isinstance(model, PackagedNetwork):
+        block = model.tile_for(max(image.sizes["y"], image.sizes["x"])) - 2 * model.halo
+        sizes, halos = {"y": block, "x": block}, {"y": model.halo, "x": model.halo}
+        return Blocking(halo=halos, border="symmetric", block=sizes, whole=True)
+    halo = halo_of(model)
+    return Blocking(halo={"y": halo, "x": halo}, align=model.step, border="symmetric", block={"y": _BLOCK, "x": _BLOCK})
+
+
+def channels_of(model: Network | PackagedNetwork) -> tuple[int, int]:
     """Channels of the input and of the output."""
+    if isinstance(model, PackagedNetwork):
+        return model.channels
     if isinstance(model, PixelForest):
         return model.filter_bank.channels, model.enhancer.head.out_channels
     kwargs = network_kwargs(model)

@@ -228,7 +228,8 @@ def is_remote(name: str) -> bool:
 
 
 def _check_inside(reference: FileReference, contents: PackageContents) -> None:
-    if is_remote(reference.name) and not is_outside(reference.name.split("://", maxsplit=1)[1]):
+    scheme, _, address = reference.name.partition("://")
+    if is_remote(reference.name) and scheme.lower() in {"http", "https"} and not is_outside(address):
         return
     folder = contents.folder.resolve()
     path = folder / reference.name

@@ -74,8 +74,12 @@ def check_scribbles(scribbles: xr.DataArray, *, image: xr.DataArray | None = Non
     return scribbles.astype(np.uint8)
 
 
-def count_classes(scribbles: Sequence[xr.DataArray]) -> int:
+def count_classes(scribbles: Sequence[xr.DataArray], *, names: Sequence[str] = ("background", "foreground")) -> int:
     """Number of classes that these strokes speak of, over all images.
+
+    Args:
+        scribbles: (z) y x, unsigned, 0 = unlabelled, 1…n = class.
+        names: of label 1, 2, …, for the message.
 
     Raises:
         ScribbleError: if there are none, or all are of one class.
@@ -88,7 +92,7 @@ def count_classes(scribbles: Sequence[xr.DataArray]) -> int:
     if len(painted) < 2:
         msg = (
             f"Strokes of at least two classes are needed, found only label {painted[0]}. "
-            "Paint the background as well (label 1: background, label 2: foreground)."
+            f"Paint the others as well ({', '.join(f'label {i}: {name}' for i, name in enumerate(names, start=1))})."
         )
         raise ScribbleError(msg)
     return painted[-1]

@@ -19,7 +19,8 @@ from s2d_zoo.data.stored import PlacedBlock, outline_of
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.pipeline.projects import open_classifier, retrain_classifier
 from s2d_zoo.rf_adapter.autocontext import AutocontextClassifier
-from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, name_classes
+from s2d_zoo.rf_adapter.classes import name_classes
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.persistence import save_classifier
 from s2d_zoo.types import CHANNEL
 
@@ -86,7 +87,8 @@ def classify_file(
     elif ilastik_project is not None and retrain:
         fitted = retrain_classifier(ilastik_project, foreground=foreground, forest=forest, seed=seed)
     else:
-        fitted = open_classifier(classifier or ilastik_project or Path(), foreground=foreground)
+        path = classifier or ilastik_project or Path()
+        fitted = open_classifier(path, foreground=foreground, images=[picture])
     if save_to is not None:
         if not isinstance(fitted, PixelClassifier):
             msg = "The two forests of Autocontext cannot be saved as one: leave out --save-classifier."

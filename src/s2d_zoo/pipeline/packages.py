@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.atomic import atomic_write
 from s2d_zoo.data.network import save_network
 from s2d_zoo.data.scores import Score
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.model_card import CardFacts
+from s2d_zoo.finetune.finetuning import SegmentorTraining
 from s2d_zoo.pipeline.fusion import Fused, FusedWords, describe_lineage, write_fused
 from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.pipeline.job import MODEL_DESCRIPTION, Job
@@ -44,7 +44,7 @@ def write_packages(
     if models.segmentors.training is not None:
         save_network(models.segmentors.training.model, job.output / "segmentor.safetensors")
         target = folder / f"{job.settings.model_id}.zip"
-        reports.append(_write_segmentor(job, models.segmentors.training.model, predictions, scores, target))
+        reports.append(_write_segmentor(job, models.segmentors.training, predictions, scores, target))
     if models.fused is not None:
         reports.append(_write_fused(job, models.fused, scores, folder / f"{job.settings.fused_id}.zip"))
     if job.enhancer_package.is_file():
@@ -108,12 +108,18 @@ def _strokes_in_words(job: Job) -> str:
     )
 
 
-def _classifier_in_words(job: Job) -> str:
+def classifier_in_words(job: Job) -> str:
+    """What gave the probabilities."""
     if not job.data.predictors:
         return f"Random Forest: {job.settings.forest.n_estimators} trees on ilastik's features, fitted on the strokes"
     forest = job.data.delivered.forest
     if job.inputs.ilastik_project is not None:
-        return f"Random Forest: {forest.n_estimators} trees as trained in ilastik, {forest.labels}"
+        return (
+            f"Random Forest: {forest.n_estimators} trees as trained in ilastik, {forest.labels} "
+            f"({job.inputs.ilastik_project.name})"
+        )
+    if job.inputs.probabilities:
+        return f"Probabilities: given as files ({', '.join(path.name for path in job.inputs.probabilities)})"
     return f"Probabilities: made by another classifier ({forest.labels})"
 
 
@@ -124,7 +130,7 @@ def _training_data(job: Job) -> str:
 
 def _write_segmentor(
     job: Job,
-    model: UNet,
+    training: SegmentorTraining,
     predictions: Sequence[Prediction],
     scores: Mapping[str, Mapping[str, Score]],
     target: Path,
@@ -150,15 +156,16 @@ def _write_segmentor(
         training_data_license="not stated; that of the images",
         strokes=f"{split.n_training} strokes for training and {split.n_held_out} held out for testing",
         seed=settings.seed,
-        evaluation="Foreground IoU at 0.5" if scores else "",
+        evaluation="Foreground IoU at 0.5" if scores or training.end_iou is not None else "",
         figures={
             f"{method}, {subset} images": score.iou
             for subset, methods in scores.items()
             for method, score in methods.items()
             if method != "fused"
-        },
+        }
+        | ({} if training.end_iou is None else {"segmentor, held-out strokes": training.end_iou}),
         lineage=(
-            _classifier_in_words(job),
+            classifier_in_words(job),
             f"Enhancer: {job.enhancer.id}",
             "Segmentor: a U-Net trained on pseudo-labels, "
             + (
@@ -169,7 +176,7 @@ def _write_segmentor(
         ),
     )
     return write_validated(
-        model,
+        training.model,
         details,
         job.data.images[0],
         target,

@@ -23,6 +23,8 @@ from s2d_zoo.rf_adapter.persistence import load_classifier
 logger = logging.getLogger(__name__)
 
 PROJECT_SUFFIX: Final = ".ilp"
+#: of a forest that only tells which of two labels covers more
+_FEW_TREES: Final = 10
 #: px of an image on which two labels without telling names are compared
 _MIDDLE: Final[Mapping[str, int]] = MappingProxyType({"z": 32, "y": 1024, "x": 1024})
 
@@ -83,7 +85,7 @@ def open_classifier(
     Args:
         path: the file.
         foreground: label of the objects; of a project see `choose_foreground` when ``None``.
-        images: channel (z) y x, like those that the project was made for.
+        images: channel (z) y x, like those that the project was made for; its own are taken where it holds them.
 
     Raises:
         SavedFileError, ProjectFileError: if it cannot be read, or is not trained.
@@ -94,13 +96,19 @@ def open_classifier(
         return saved if foreground is None else saved.with_foreground(foreground)
     project = read_project(path)
     if foreground is None:
-        if not images and all(raw.embedded for raw in project.raw):
+        if project.raw and all(raw.embedded for raw in project.raw):
             images = [frame.image for frame in read_frames(project)]
         foreground = choose_foreground(project, images)
     return stored_classifier(project, foreground=foreground)
 
 
-def choose_foreground(project: IlastikProject, images: Sequence[xr.DataArray] = (), *, stage: int | None = None) -> int:
+def choose_foreground(
+    project: IlastikProject,
+    images: Sequence[xr.DataArray] = (),
+    *,
+    scribbles: Sequence[xr.DataArray] = (),
+    stage: int | None = None,
+) -> int:
     """The label of the objects, where nobody said which it is.
 
     That is the one that Trainable Domain Adaptation gives to its network, or what the labels' names say; of two names
@@ -109,6 +117,7 @@ def choose_foreground(project: IlastikProject, images: Sequence[xr.DataArray] = 
     Args:
         project: with two labels, or one of them called background.
         images: channel (z) y x; without any, label 2 is taken, as for strokes.
+        scribbles: (z) y x, uint8, one for each image: to fit a small forest where there is none.
         stage: whose labels; those of the trained forest when ``None``.
 
     Raises:
@@ -127,8 +136,13 @@ def choose_foreground(project: IlastikProject, images: Sequence[xr.DataArray] = 
         msg = f"Which label of {project.path} is the foreground? There are {listed}. Say it, e.g. --foreground 2."
         raise ConfigError(msg)
     label, why = 2, "that is the usual order"
-    if images and stage == trained and project.stages[stage].forest is not None:
+    classifier: PixelClassifier | AutocontextClassifier | None = None
+    if stage == trained and project.stages[stage].forest is not None:
         classifier = stored_classifier(project, foreground=label)
+    elif images and len(scribbles) == len(images):
+        few = ForestSettings(n_estimators=_FEW_TREES)
+        classifier = project.new_classifier(stage, foreground=label, settings=few).fit(images, scribbles)
+    if images and classifier is not None:
         shares = [classifier.predict_proba(_middle(image)).mean(dim=space_dims(image)).values for image in images]
         covered = np.mean(shares, axis=0)
         label = int(covered.argmin()) + 1
@@ -158,7 +172,7 @@ def retrain_classifier(
     opened = open_ilastik_project(path, images, axes=axes, retrain=True)
     pictures = [frame.image for frame in opened.frames]
     if foreground is None:
-        foreground = choose_foreground(opened.project, pictures, stage=opened.stage)
+        foreground = choose_foreground(opened.project, pictures, scribbles=opened.scribbles, stage=opened.stage)
     classifier = opened.project.new_classifier(opened.stage, foreground=foreground, settings=forest, seed=seed)
     return classifier.fit(pictures, opened.scribbles)
 

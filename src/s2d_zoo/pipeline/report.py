@@ -18,6 +18,7 @@ from s2d_zoo._version import __version__
 from s2d_zoo.data.atomic import atomic_write, write_json
 from s2d_zoo.data.scores import score_strokes
 from s2d_zoo.pipeline.adapt import AdaptResult
+from s2d_zoo.pipeline.packages import classifier_in_words
 from s2d_zoo.pipeline.prediction import Prediction
 from s2d_zoo.types import CHANNEL
 
@@ -72,11 +73,13 @@ def summarise(result: AdaptResult) -> dict[str, Any]:
         "s2d_zoo_version": __version__,
         "good": result.good,
         "enhancer": job.enhancer.id,
+        "source": classifier_in_words(job),
+        "foreground": f"label {job.foreground}: {job.classes[job.foreground - 1].name}",
         "contract_notes": [str(misfit) for misfit in result.misfits],
         "strokes": {"training": job.split.n_training, "held_out": job.split.n_held_out},
         "painted_px": [int(np.count_nonzero(one)) for one in job.data.scribbles],
         "kept_fraction": round(result.kept, 4),
-        "forests": job.settings.pseudo_labels.n_forests,
+        "forests": job.settings.pseudo_labels.n_forests if job.data.painted else 0,
         "held_out_iou": {
             "start": None if training is None else training.start_iou,
             "pseudo_labels": _pseudo_label_iou(result),

@@ -23,7 +23,7 @@ from s2d_zoo.pipeline.classification import classify_file, refuse_existing
 from s2d_zoo.pipeline.probabilities import read_maps, with_pixel_size
 from s2d_zoo.pipeline.projects import open_classifier
 from s2d_zoo.pipeline.validated import write_validated
-from s2d_zoo.rf_adapter.classifier import foreground_channels
+from s2d_zoo.rf_adapter.classes import foreground_channels
 from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 from s2d_zoo.validate.report import ValidationReport
 from s2d_zoo.zoo.collection import find_model

@@ -17,7 +17,7 @@ from s2d_zoo.pipeline.inputs import AdaptInputs
 from s2d_zoo.pipeline.probabilities import check_image, read_maps, with_pixel_size
 from s2d_zoo.pipeline.projects import choose_foreground, open_ilastik_project
 from s2d_zoo.rf_adapter.autocontext import stored_classifier
-from s2d_zoo.rf_adapter.classifier import foreground_channels, name_classes
+from s2d_zoo.rf_adapter.classes import foreground_channels, name_classes
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.types import CHANNEL
 
@@ -185,7 +185,8 @@ def _read_project(
     opened = open_ilastik_project(path, inputs.images, axes=inputs.axes, retrain=inputs.retrain)
     project, frames, stage = opened.project, opened.frames, opened.stage
     if foreground is None:
-        foreground = choose_foreground(project, [frame.image for frame in frames], stage=stage)
+        pictures = [frame.image for frame in frames]
+        foreground = choose_foreground(project, pictures, scribbles=opened.scribbles, stage=stage)
     predictors: tuple[ProbabilityPredictor, ...] = ()
     if not inputs.retrain:
         predictors = (stored_classifier(project, foreground=foreground),) * len(frames)
@@ -194,7 +195,7 @@ def _read_project(
         classes = name_classes(len(classes), foreground=foreground_channels(classes)[0] + 1, names=class_names)
     scribbles = opened.scribbles
     if any(bool((one > 0).any()) for one in scribbles):  # of Autocontext, the other stage may have all labels
-        count_classes(scribbles)
+        count_classes(scribbles, names=[entry.name for entry in classes])
     return _Source(
         names=tuple(frame.name for frame in frames),
         images=tuple(frame.image for frame in frames),

@@ -8,13 +8,13 @@ import numpy as np
 import xarray as xr
 
 from s2d_zoo.contract import RFContract
-from s2d_zoo.data.axes import as_image
-from s2d_zoo.data.blockwise import Blocking, assemble, iterate_blocks
+from s2d_zoo.data.axes import as_image, space_dims
+from s2d_zoo.data.blockwise import Block, Blocking, assemble, iterate_blocks
 from s2d_zoo.data.images import check_finite
 from s2d_zoo.data.stored import PlacedBlock, outline_of
 from s2d_zoo.errors import AxesError, ProjectFileError
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
-from s2d_zoo.rf_adapter.feature_blocks import blocking_for
+from s2d_zoo.rf_adapter.feature_blocks import blocking_for, predict_window
 from s2d_zoo.rf_adapter.ilastik_project import IlastikProject
 from s2d_zoo.types import CHANNEL
 
@@ -61,24 +61,48 @@ class AutocontextClassifier:
         if image.sizes[CHANNEL] != self._raw_channels:
             msg = f"The project is for images with {self._raw_channels} channels; this one has {image.sizes[CHANNEL]}."
             raise AxesError(msg)
-        channels = self._raw_channels + len(self.first.contract.classes)
-        sizes = {str(dim): size for dim, size in image.sizes.items()}
-        blocking = blocking_for(
-            self.second.selection, outline_of({**sizes, CHANNEL: channels}, np.dtype(np.float32), {})
-        )
-        reach = self.first.selection.support + self.second.selection.support
-        blocking = Blocking(halo=dict.fromkeys(blocking.halo, reach), block=blocking.block)
-        for block in iterate_blocks(image, blocking=blocking, progress=progress):
+        for stage in (self.first, self.second):
+            if not stage.selection.compute_in_2d and len(space_dims(image)) != stage.contract.ndim:
+                msg = (
+                    f"The project filters images in {stage.contract.ndim}D; this one has the axes {image.dims}. Give "
+                    "an image like the project's own."
+                )
+                raise AxesError(msg)
+        for block in iterate_blocks(image, blocking=self._blocking(image), progress=progress):
             check_finite(block.image, "image", start=block.start)
-            yield block.window, self._predict(block.image).isel(block.inside)
+            yield block.window, self._predict(block)
 
-    def _predict(self, image: xr.DataArray) -> xr.DataArray:
-        if "z" in image.dims and self.second.selection.compute_in_2d:  # the features of one slice are held at a time
-            slices = [self._predict(image.isel(z=z)) for z in range(image.sizes["z"])]
-            return xr.concat(slices, dim="z").transpose(CHANNEL, "z", "y", "x")
-        first = self.first.predict_features(self.first.selection.compute(image))
-        seen = np.concatenate([image.values.astype(np.float32), np.floor(first.values * np.float32(_WHOLE))])
-        return self.second.predict_features(self.second.selection.compute(xr.DataArray(seen, dims=image.dims)))
+    def _blocking(self, image: xr.DataArray) -> Blocking:
+        """Blocks that are small enough for both stages; what the first one must see lies around what the second must.
+
+        A stage looks up and down only where it filters in 3D.
+        """
+        sizes = {str(dim): size for dim, size in image.sizes.items()}
+        channels = self._raw_channels + len(self.first.contract.classes)
+        seen = outline_of({**sizes, CHANNEL: channels}, np.dtype(np.float32), {})
+        stages = (blocking_for(self.first.selection, image), blocking_for(self.second.selection, seen))
+        dims = space_dims(image)
+        return Blocking(
+            halo={dim: sum(stage.halo.get(dim, 0) for stage in stages) for dim in dims},
+            block={dim: min(stage.block[dim] for stage in stages) for dim in dims},
+        )
+
+    def _predict(self, block: Block) -> xr.DataArray:
+        second = self.second.selection
+        reach = {dim: 0 if dim == "z" and second.compute_in_2d else second.support for dim in block.inside}
+        # what the second stage must see; it ends where the image does
+        window = {
+            dim: slice(max(0, part.start - reach[dim]), part.stop + reach[dim]) for dim, part in block.inside.items()
+        }
+        first = predict_window(self.first.selection, self.first.predict_features, block.image, window)
+        raw = block.image.isel(window)
+        whole = np.floor(first.values * np.float32(_WHOLE))
+        seen = xr.DataArray(np.concatenate([raw.values.astype(np.float32), whole]), dims=raw.dims)
+        inside = {
+            dim: slice(part.start - window[dim].start, part.stop - window[dim].start)
+            for dim, part in block.inside.items()
+        }
+        return predict_window(second, self.second.predict_features, seen, inside)
 
 
 def stored_classifier(
@@ -90,6 +114,6 @@ def stored_classifier(
         ProjectFileError: if there is no forest, or it does not fit the features.
         ConfigError: if the foreground is not one of the labels, or cannot be told.
     """
-    if len(project.stages) > 1 and project.stages[1].forest is not None:
+    if len(project.stages) > 1 and (project.stages[1].forest is not None or project.stages[1].is_foreign):
         return AutocontextClassifier(project.classifier(0, foreground=1), project.classifier(1, foreground=foreground))
     return project.classifier(0, foreground=foreground)

@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from s2d_zoo.data.axes import space_shape
-from s2d_zoo.data.blockwise import Block, Blocking, choose_block, iterate_blocks
+from s2d_zoo.data.blockwise import Blocking, choose_block, iterate_blocks
 from s2d_zoo.data.images import check_finite
-from s2d_zoo.data.stored import PlacedBlock
+from s2d_zoo.data.stored import PlacedBlock, Window
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.types import CHANNEL
 
@@ -48,7 +48,7 @@ def predict_in_blocks(
     """
     for block in iterate_blocks(image, blocking=blocking_for(selection, image), progress=progress):
         check_finite(block.image, "image", start=block.start)
-        yield block.window, _predict(selection, predict_features, block)
+        yield block.window, predict_window(selection, predict_features, block.image, block.inside)
 
 
 def blocking_for(selection: FeatureSelection, image: xr.DataArray) -> Blocking:
@@ -64,14 +64,17 @@ def blocking_for(selection: FeatureSelection, image: xr.DataArray) -> Blocking:
     return Blocking(halo=halo, block={**depth, **block})
 
 
-def _predict(
-    selection: FeatureSelection, predict_features: Callable[[xr.DataArray], xr.DataArray], block: Block
+def predict_window(
+    selection: FeatureSelection,
+    predict_features: Callable[[xr.DataArray], xr.DataArray],
+    image: xr.DataArray,
+    inside: Window,
 ) -> xr.DataArray:
-    if "z" not in block.image.dims or not selection.compute_in_2d:
-        return predict_features(selection.compute(block.image).isel(block.inside))
-    # slice by slice also here: the features of one slice are held at a time
-    inside = {dim: block.inside[dim] for dim in ("y", "x")}
-    slices = [
-        predict_features(selection.compute(block.image.isel(z=z)).isel(inside)) for z in range(block.image.sizes["z"])
-    ]
+    """Compute the features of an image (channel (z) y x), and predict from those in a window of it."""
+    if "z" not in image.dims or not selection.compute_in_2d:
+        return predict_features(selection.compute(image).isel(inside))
+    # the features of one slice are held at a time
+    in_plane = {dim: inside[dim] for dim in ("y", "x")}
+    depth = image.isel(z=inside["z"])
+    slices = [predict_features(selection.compute(depth.isel(z=z)).isel(in_plane)) for z in range(depth.sizes["z"])]
     return xr.concat(slices, dim="z").transpose(CHANNEL, "z", "y", "x")

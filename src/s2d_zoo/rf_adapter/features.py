@@ -107,10 +107,10 @@ class FeatureSelection:
 
     def names(self, *, ndim: int, channels: int = 1) -> tuple[str, ...]:
         """Name of each feature in order, e.g. ``HessianOfGaussianEigenvalues@3.5[0]``."""
-        return tuple(name for name, _, _ in self._layout(ndim, channels))
+        return tuple(name for name, _, _ in self.layout(ndim=ndim, channels=channels))
 
-    def _layout(self, ndim: int, channels: int) -> Iterator[tuple[str, FilterName, float]]:
-        """Features in ilastik's order: filter, scale, input channel, eigenvalue."""
+    def layout(self, *, ndim: int, channels: int = 1) -> Iterator[tuple[str, FilterName, float]]:
+        """Name, filter and scale of each feature, in ilastik's order: filter, scale, input channel, eigenvalue."""
         for name, scales in self.scales.items():
             for scale in scales:
                 for channel in range(channels):

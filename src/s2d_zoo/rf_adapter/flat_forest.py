@@ -69,11 +69,16 @@ class FlatForest:
             problem = f"a test on a column outside of 0…{self.n_features - 1}"
         elif not self._children_follow():
             problem = "a child that does not come after its parent in the same tree"
-        elif not np.all(np.abs(self.probabilities - 0.5) <= 0.5 + _ROUNDING) or np.any(np.isnan(self.threshold)):
+        elif not self._are_shares() or np.any(np.isnan(self.threshold)):
             problem = "probabilities outside of [0, 1], or thresholds that are NaN"
         if problem:
             msg = f"Not a forest: found {problem}. The file is damaged; fit the classifier again."
             raise SavedFileError(msg)
+
+    def _are_shares(self) -> bool:
+        """Whether all probabilities are numbers from 0 to 1; without a copy of them, which may be large."""
+        low, high = self.probabilities.min(initial=0.0), self.probabilities.max(initial=1.0)
+        return bool(low >= -_ROUNDING) and bool(high <= 1 + _ROUNDING)
 
     def _children_follow(self) -> bool:
         """Children come after their parent, and leaves have none, so that every walk ends."""

@@ -17,6 +17,10 @@ from s2d_zoo.rf_adapter.project_file import read_array, read_texts, read_whole_n
 
 #: as ilastik names a feature: filter, scale, and the number of the eigenvalue or channel or both
 _NAME: Final = re.compile(r"(?P<filter>[\w ]+?) \(σ=(?P<scale>[\d.]+)\)(?: in 2D)?(?: \[(?P<part>\d+)\])?")
+#: letters of a name in a message
+_SHOWN: Final = 200
+#: ilastik has six filters; whoever adds some does not add more
+_MOST_FILTERS: Final = 1000
 _Name: TypeAlias = tuple[str, float, int]
 _RETRAIN: Final = "Train it in ilastik again, or let s2d-zoo fit a forest on its labels: --retrain."
 
@@ -35,7 +39,7 @@ def read_selection(group: h5py.Group | None) -> tuple[FeatureSelection | None, t
         return None, ()
     where = f"{group.name} of {group.file.filename}"
     matrix = read_whole_numbers(group, "SelectionMatrix").astype(bool)
-    names = read_texts(group, "FeatureIds")
+    names = read_texts(group, "FeatureIds", most=_MOST_FILTERS)
     scales = read_array(group, "Scales").astype(float).ravel()
     in_2d = read_whole_numbers(group, "ComputeIn2d").ravel() if "ComputeIn2d" in group else np.zeros(len(scales))
     if matrix.shape != (len(names), len(scales)) or in_2d.shape != scales.shape:
@@ -61,7 +65,7 @@ def read_selection(group: h5py.Group | None) -> tuple[FeatureSelection | None, t
 
 def in_our_order(
     forest: FlatForest, names: Sequence[str], selection: FeatureSelection
-) -> tuple[FlatForest, Literal[2, 3]]:
+) -> tuple[FlatForest, Literal[2, 3] | None]:
     """The same forest, for features in the order of `FeatureSelection`.
 
     Args:
@@ -70,16 +74,18 @@ def in_our_order(
         selection: the project's features.
 
     Returns:
-        The forest, and whether its filters run in 2D or 3D: eigenvalues are as many as dimensions.
+        The forest, and whether its filters run in 2D or 3D, as far as that shows: eigenvalues are as many as
+        dimensions. ``None`` where it may be either: where there are none of them, or nothing but them, so that 2
+        channels in 3D are as many as 3 in 2D.
 
     Raises:
         ProjectFileError: if the forest was trained on other features than are selected now.
     """
     stored = [_parse(name) for name in names]
     layouts: dict[Literal[2, 3], list[_Name]] = {ndim: _layout(selection, len(stored), ndim) for ndim in (2, 3)}
-    ndim = next((ndim for ndim, names in layouts.items() if sorted(names) == sorted(stored)), None)
-    wanted = layouts[ndim or 2]
-    if len(stored) != forest.n_features or ndim is None:
+    fitting = [ndim for ndim, layout in layouts.items() if sorted(layout) == sorted(stored)]
+    wanted = layouts[fitting[0] if fitting else 2]
+    if len(stored) != forest.n_features or not fitting:
         missing = sorted(set(stored) - set(wanted)) or sorted(set(wanted) - set(stored))
         example = f", e.g. {missing[0][0]} at {missing[0][1]:g} px" if missing else ""
         msg = (
@@ -87,6 +93,7 @@ def in_our_order(
             f"selection was changed after the training. {_RETRAIN}"
         )
         raise ProjectFileError(msg)
+    ndim = fitting[0] if len(fitting) == 1 else None
     if stored == wanted:
         return forest, ndim
     place = {name: index for index, name in enumerate(wanted)}
@@ -99,7 +106,7 @@ def in_our_order(
 def _parse(name: str) -> _Name:
     match = _NAME.fullmatch(name)
     if match is None:
-        msg = f"The forest takes a feature that does not exist here, {name!r}. {_RETRAIN}"
+        msg = f"The forest takes a feature that does not exist here, {name[:_SHOWN]!r}. {_RETRAIN}"
         raise ProjectFileError(msg)
     return match["filter"].replace(" ", "").lower(), float(match["scale"]), int(match["part"] or 0)
 
@@ -108,9 +115,9 @@ def _layout(selection: FeatureSelection, n_features: int, ndim: int) -> list[_Na
     """Filter, scale and number within these of each feature, for as many channels and eigenvalues as there must be."""
     layout: list[_Name] = []
     counts: Counter[tuple[str, float]] = Counter()
-    for name in selection.names(ndim=ndim, channels=max(1, n_features // len(selection.names(ndim=ndim)))):
-        filter_name, scale = re.sub(r"[#\[].*", "", name).split("@")
-        key = (filter_name.lower(), float(scale))
+    channels = max(1, n_features // len(selection.names(ndim=ndim)))
+    for _, filter_name, scale in selection.layout(ndim=ndim, channels=channels):
+        key = (filter_name.lower(), scale)
         layout.append((*key, counts[key]))
         counts[key] += 1
     return layout

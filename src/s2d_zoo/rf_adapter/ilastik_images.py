@@ -1,7 +1,7 @@
 """The images of an ilastik project, together with what is painted on them."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Final
@@ -17,9 +17,12 @@ from s2d_zoo.rf_adapter.ilastik_labels import paint
 from s2d_zoo.rf_adapter.ilastik_project import IlastikProject, RawReference
 from s2d_zoo.rf_adapter.project_file import open_project
 from s2d_zoo.rf_adapter.project_file import read_array as read_dataset
+from s2d_zoo.types import CHANNEL
 
 #: an image in the project itself; larger ones are refused before they are read
 _MOST_BYTES: Final = 2**35
+#: channels of a picture without transparency
+_COLOURS: Final = 3
 #: ilastik joins the file and the dataset within it like folders
 _HDF5_INSIDE: Final = re.compile(r"^(.+?\.(?:h5|hdf5|hdf|ilp))/(.+)$", re.IGNORECASE)
 
@@ -93,7 +96,14 @@ def _cut(project: IlastikProject, lane: int, array: xr.DataArray, path: Path | N
 def _read_embedded(project: IlastikProject, raw: RawReference) -> xr.DataArray:
     """As stored, with its axes."""
     with open_project(project.path) as file:
-        values = read_dataset(file, raw.location.strip("/"), most_bytes=_MOST_BYTES)
+        location = raw.location.strip("/")
+        if location not in file:
+            msg = (
+                f"{project.path} should hold the image {raw.nickname} itself, but does not. Say where it is: --image "
+                "FILE, or add it again in ilastik."
+            )
+            raise ProjectFileError(msg)
+        values = read_dataset(file, location, most_bytes=_MOST_BYTES)
     check_number_type(values.dtype, project.path)
     return _checked(label_axes(values, raw.axes), raw, project)
 
@@ -117,15 +127,35 @@ def _with_axes_of(raw: RawReference, array: xr.DataArray) -> xr.DataArray:
 
 
 def _checked(array: xr.DataArray, raw: RawReference, project: IlastikProject) -> xr.DataArray:
-    if len(raw.shape) != len(raw.axes):
+    if not raw.shape or len(raw.shape) != len(raw.axes):
         return array
     expected = dict(label_axes(np.empty(0).reshape([0] * len(raw.axes)), raw.axes).sizes)
     expected = {dim: size for dim, size in zip(expected, raw.shape, strict=True) if size > 1}
     found = {dim: size for dim, size in array.sizes.items() if size > 1}
     if expected != found:
-        msg = f"{project.path} was made on an image of {expected}, but {raw.nickname} is {found} here."
+        advice = _advise(expected.get(CHANNEL, 1), found.get(CHANNEL, 1))
+        msg = (
+            f"{project.path} was made on an image of {_show(expected)} ({raw.nickname}), but the one here has "
+            f"{_show(found)}. {advice}"
+        )
         raise AxesError(msg)
     return array
+
+
+def _show(sizes: Mapping[Hashable, int]) -> str:
+    return ", ".join(f"{dim}={size}" for dim, size in sizes.items())
+
+
+def _advise(wanted: int, found: int) -> str:
+    """What to do about an image of other sizes; ilastik takes transparency for a channel, and we leave it out."""
+    if (wanted, found) == (_COLOURS + 1, _COLOURS):
+        return (
+            "The fourth channel may be transparency (alpha), which s2d-zoo leaves out of pictures. Save the image as a "
+            "TIFF of four plain channels (in Fiji: Image > Color > Make Composite), or train on it without alpha."
+        )
+    if (wanted, found) == (_COLOURS, _COLOURS + 1):
+        return "Here it has a fourth channel, which may be transparency (alpha). Save the image without it."
+    return "Give the image that the project was made on."
 
 
 def _find(project: IlastikProject, raw: RawReference) -> Path:
@@ -134,7 +164,8 @@ def _find(project: IlastikProject, raw: RawReference) -> Path:
     path = project.path.parent / location  # an absolute path stays what it is
     if raw.location and _is_there(_file_of(path)):
         return path
-    name = PureWindowsPath(location).name if "\\" in location else _file_of(Path(location)).name
+    stored = PureWindowsPath(location)  # whose drive, C:, looks like the file of a dataset, file.h5:
+    name = _file_of(Path(*stored.parts[bool(stored.anchor) :])).name
     beside = project.path.parent / name
     hint = f" Is it {beside}?" if name and _is_there(beside) else ""
     if "://" in raw.location:

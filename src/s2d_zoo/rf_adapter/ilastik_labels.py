@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from s2d_zoo.data.axes import parse_axes
-from s2d_zoo.errors import ProjectFileError
+from s2d_zoo.errors import AxesError, ProjectFileError
 from s2d_zoo.rf_adapter.project_file import parse_axistags, read_array, read_attribute, sort_numbered
 from s2d_zoo.types import CHANNEL, SPACE
 
@@ -81,6 +81,7 @@ def paint(blocks: Sequence[LabelBlock], sizes: Mapping[str, int], *, time: int =
     """Labels of one time point: (z) y x, uint8, of the given sizes.
 
     Raises:
+        AxesError: if the image has an axis that the labels lack.
         ProjectFileError: if a block lies outside.
     """
     dims = tuple(dim for dim in SPACE if dim in sizes)
@@ -88,6 +89,13 @@ def paint(blocks: Sequence[LabelBlock], sizes: Mapping[str, int], *, time: int =
     for block in blocks:
         if time not in block.times:
             continue
+        missing = [dim for dim in dims if dim not in block.start]
+        if missing:
+            msg = (
+                f"The project's labels were painted on the axes {' '.join(block.start)}, but the image has "
+                f"{' and '.join(missing)}, too ({dict(sizes)}). Give the image that they were painted on."
+            )
+            raise AxesError(msg)
         if not block.fits({**sizes, "time": block.times.stop}):
             msg = (
                 f"The project's labels reach beyond the image: they were painted from {dict(block.start)} on over "

@@ -14,7 +14,8 @@ import numpy as np
 from s2d_zoo.contract import ClassContract, ForestContract, RFContract, Role, find_background
 from s2d_zoo.data.axes import parse_axes
 from s2d_zoo.errors import ConfigError, ProjectFileError
-from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, foreground_channels, name_classes
+from s2d_zoo.rf_adapter.classes import foreground_channels, name_classes
+from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.flat_forest import FlatForest
 from s2d_zoo.rf_adapter.ilastik_features import in_our_order, read_selection
@@ -28,7 +29,7 @@ from s2d_zoo.rf_adapter.project_file import (
     read_whole_numbers,
     sort_numbered,
 )
-from s2d_zoo.rf_adapter.vigra_forest import read_forests
+from s2d_zoo.rf_adapter.vigra_forest import ILASTIKS_OWN, MOST_COLUMNS, explain_missing, read_forests, read_kind
 
 #: groups of a pixel classification and of its features, by stage
 _STAGES: Final = (
@@ -56,13 +57,6 @@ class RawReference:
     shape: tuple[int, ...]  #: empty where the project does not say
 
     @property
-    def channels(self) -> int | None:
-        """Number of channels; None where the project does not say."""
-        if len(self.shape) != len(self.axes):
-            return None
-        return self.shape[self.axes.index("c")] if "c" in self.axes else 1
-
-    @property
     def is_volume(self) -> bool:
         """Whether the project says that it has a z of more than one slice."""
         known = "z" in self.axes and len(self.shape) == len(self.axes)
@@ -83,6 +77,12 @@ class IlastikStage:
     labels: tuple[tuple[LabelBlock, ...], ...]  #: painted blocks of each lane
     forest: FlatForest | None  #: all of ilastik's forests as one; None where it was not trained
     n_forests: int
+    classifier_kind: str  #: of ilastik's classifiers, e.g. ``Sklearn``; "" where the project does not say
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether ilastik was told to train another classifier than its own forests, one that is not read here."""
+        return self.forest is None and self.classifier_kind not in {"", ILASTIKS_OWN}
 
     def count_labels(self) -> dict[int, int]:
         """Number of painted pixels of each label, over all lanes."""
@@ -127,11 +127,7 @@ class IlastikProject:
         """
         chosen = self.stages[stage]
         if chosen.forest is None:
-            msg = (
-                f"{self.path} holds no trained forest in {chosen.name}. Train it in ilastik (Live Update) and save the "
-                "project, or let s2d-zoo fit one on its labels: --retrain."
-            )
-            raise ProjectFileError(msg)
+            raise ProjectFileError(explain_missing(self.path, chosen.name, chosen.classifier_kind))
         selection = self.selection(stage)
         per_channel = len(selection.names(ndim=2 if selection.compute_in_2d else 3))
         channels, rest = divmod(chosen.forest.n_features, per_channel)
@@ -276,10 +272,7 @@ def _read_stage(
     file: h5py.File, name: str, features: str, raw: tuple[RawReference, ...], *, canonical_labels: bool
 ) -> IlastikStage:
     group = file[name]
-    names = read_texts(group, "LabelNames") if "LabelNames" in group else ()
-    if len(names) > _MOST_CLASSES:
-        msg = f"{group.name} of {file.filename} names {len(names)} labels; ilastik has at most {_MOST_CLASSES}."
-        raise ProjectFileError(msg)
+    names = read_texts(group, "LabelNames", most=_MOST_CLASSES) if "LabelNames" in group else ()
     colours = read_whole_numbers(group, "LabelColors").tolist() if "LabelColors" in group else []
     selection, in_2d = read_selection(file.get(features))
     forests = group.get("ClassifierForests")
@@ -287,7 +280,8 @@ def _read_stage(
     forest = read_forests(forests, n_classes=len(names)) if n_forests else None
     filters_ndim = None
     if forest is not None and selection is not None and "feature_names" in forests:
-        forest, filters_ndim = in_our_order(forest, read_texts(forests, "feature_names"), selection)
+        feature_names = read_texts(forests, "feature_names", most=MOST_COLUMNS)
+        forest, filters_ndim = in_our_order(forest, feature_names, selection)
     sets = group.get("LabelSets")
     lanes = [read_group(sets, lane) for lane in sort_numbered(sets)] if isinstance(sets, h5py.Group) else []
     if any(len(lane) for lane in lanes[len(raw) :]):
@@ -313,4 +307,5 @@ def _read_stage(
         labels=tuple(labels),
         forest=forest,
         n_forests=n_forests,
+        classifier_kind=read_kind(group),
     )

@@ -13,7 +13,7 @@ from s2d_zoo.data.blockwise import assemble
 from s2d_zoo.data.images import check_finite
 from s2d_zoo.data.stored import PlacedBlock
 from s2d_zoo.errors import AxesError, ConfigError
-from s2d_zoo.rf_adapter.classifier import foreground_channels, name_classes
+from s2d_zoo.rf_adapter.classes import foreground_channels, name_classes
 from s2d_zoo.rf_adapter.feature_blocks import predict_in_blocks
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.types import CHANNEL, FEATURE

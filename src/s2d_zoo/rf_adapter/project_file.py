@@ -1,6 +1,7 @@
 """Opening an ilastik project: an HDF5 file that may come from anybody, so nothing in it is taken for granted."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,18 +10,22 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
-from s2d_zoo.data.image_metadata import check_declared_size
 from s2d_zoo.errors import ImageFileError, ProjectFileError, S2DZooError
 from s2d_zoo.rf_adapter.project_heaps import check_heaps, check_references
 
 #: what h5py and the parsing of values raise for files that are cut off, damaged, or forged
-_DAMAGED: Final = (OSError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError)
+_DAMAGED: Final = (OSError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError)
 #: projects of thousands of images with thousands of trees have fewer
 _MOST_OBJECTS: Final = 2_000_000
 _MOST_LEVELS: Final = 32
 _TYPES: Final = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
 #: descriptions, not images: names, matrices, axis tags
 _MOST_BYTES: Final = 2**26
+#: all texts of a dataset together: names of the features of images with a thousand channels are shorter
+_MOST_TEXT: Final = 2**24
+#: larger datasets must be stored in bytes that can hold them; deflate packs no tighter than this
+_HARMLESS_BYTES: Final = 2**28
+_TIGHTEST: Final = 1032
 #: no count, size or colour is larger
 _LARGEST: Final = 2.0**53
 _MOST_DIGITS: Final = 18
@@ -31,8 +36,9 @@ def open_project(path: Path) -> Iterator[h5py.File]:
     """Open a project for reading, once it is known that nothing in it leads elsewhere.
 
     Raises:
-        ProjectFileError: if it is missing, no HDF5 file, cut off or damaged, also while it is being read; or if it
-            has links to other files or to itself, or datasets stored elsewhere.
+        ProjectFileError: if it is missing, no HDF5 file, cut off or damaged, also while it is being read, or too
+            large for this machine's memory; or if it has links to other files or to itself, or datasets stored
+            elsewhere.
     """
     try:
         _check_start(path)
@@ -44,6 +50,12 @@ def open_project(path: Path) -> Iterator[h5py.File]:
         raise ProjectFileError(_in_one_line(error)) from error
     except S2DZooError:  # some of them are a ValueError, too
         raise
+    except MemoryError as error:
+        msg = (
+            f"The ilastik project {path} holds more than fits into the memory of this machine ({_in_one_line(error)}). "
+            "Work on a machine with more memory, or on a project with smaller images."
+        )
+        raise ProjectFileError(msg) from error
     except _DAMAGED as error:
         msg = (
             f"The ilastik project {path} is damaged or cut off ({type(error).__name__}: {_in_one_line(error)}). "
@@ -69,12 +81,18 @@ def read_array(node: h5py.Group, name: str, *, most_bytes: int = _MOST_BYTES) ->
         holds = "nothing" if found.shape is None else found.dtype
         msg = f"{where} should hold numbers or texts, but holds {holds}. {_TRY}"
         raise ProjectFileError(msg)
-    check_declared_size(found.shape, found.dtype, stored=Path(node.file.filename).stat().st_size, path=Path(where))
-    if found.size * found.dtype.itemsize > most_bytes:
+    path = Path(node.file.filename)
+    declared = math.prod(found.shape) * found.dtype.itemsize
+    stored = min(found.id.get_storage_size(), path.stat().st_size)
+    if declared > max(_HARMLESS_BYTES, stored * _TIGHTEST):
+        msg = (
+            f"{where} declares an array of shape {found.shape} and type {found.dtype}, {declared / 2**30:.1f} GiB, but "
+            f"only {stored} bytes of it are stored: it is cut off or damaged. {_TRY}"
+        )
+        raise ProjectFileError(msg)
+    if declared > most_bytes or (found.dtype.kind == "O" and check_references(path, found) > most_bytes):
         msg = f"{where} declares {found.shape} values of {found.dtype}, far more than belongs there. {_TRY}"
         raise ProjectFileError(msg)
-    if found.dtype.kind == "O":
-        check_references(Path(node.file.filename), found)
     return np.asarray(found[()])
 
 
@@ -110,8 +128,10 @@ def read_whole_numbers(node: h5py.Group, name: str) -> np.ndarray[Any, np.dtype[
         ProjectFileError: if they are something else.
     """
     values = read_array(node, name)
-    if values.dtype.kind not in "buif" or not np.all(np.isfinite(values)) or np.any(np.abs(values) > _LARGEST):
-        msg = f"{node.name}/{name} of {node.file.filename} should hold whole numbers, found {values.dtype}. {_TRY}"
+    numbers = values.dtype.kind in "buif" and np.all(np.isfinite(values)) and np.all(np.abs(values) <= _LARGEST)
+    if not numbers or np.any(values != np.floor(values)):
+        found = f"one between, {values[values != np.floor(values)][0]:g}" if numbers else values.dtype
+        msg = f"{node.name}/{name} of {node.file.filename} should hold whole numbers, found {found}. {_TRY}"
         raise ProjectFileError(msg)
     return values.astype(np.int64)
 
@@ -123,12 +143,21 @@ def sort_numbered(names: Iterable[str]) -> list[str]:
 
 def read_text(node: h5py.Group, name: str, default: str = "") -> str:
     """A text, or the default where there is none."""
-    return as_text(read_array(node, name)[()]) if name in node else default
+    return as_text(read_array(node, name, most_bytes=_MOST_TEXT)[()]) if name in node else default
 
 
-def read_texts(node: h5py.Group, name: str) -> tuple[str, ...]:
-    """A list of texts."""
-    return tuple(as_text(value) for value in read_array(node, name).ravel())
+def read_texts(node: h5py.Group, name: str, *, most: int) -> tuple[str, ...]:
+    """A list of texts.
+
+    Raises:
+        ProjectFileError: if there are more than ``most``.
+    """
+    found = node.get(name)
+    if isinstance(found, h5py.Dataset) and math.prod(found.shape or ()) > most:
+        where = f"{node.name}/{name} of {node.file.filename}"
+        msg = f"{where} holds {math.prod(found.shape)} texts, but at most {most} belong there. {_TRY}"
+        raise ProjectFileError(msg)
+    return tuple(as_text(value) for value in read_array(node, name, most_bytes=_MOST_TEXT).ravel())
 
 
 def as_text(value: Any) -> str:  # noqa: ANN401 - whatever h5py gives
@@ -136,6 +165,8 @@ def as_text(value: Any) -> str:  # noqa: ANN401 - whatever h5py gives
     if isinstance(value, np.ndarray):
         value = value.item()
     text = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else " " for character in text)
 
 

@@ -39,33 +39,49 @@ def check_heaps(path: Path) -> None:
             place = content.find(_SIGNATURE, place + 1)
 
 
-def check_references(path: Path, dataset: h5py.Dataset) -> None:
+def check_references(path: Path, dataset: h5py.Dataset) -> int:
     """Check that the texts of a dataset are as long as the objects that hold them.
 
+    Returns:
+        How long they are together, in bytes. Any number of them may point to one object.
+
     Raises:
-        ProjectFileError: if one points elsewhere.
+        ProjectFileError: if one points elsewhere, or they are stored as ilastik never does, where it cannot be seen.
     """
+    stored = dataset.id.get_create_plist()
+    if stored.get_layout() != h5py.h5d.CONTIGUOUS or stored.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED:
+        msg = (
+            f"The ilastik project {path} was not opened: the texts of {dataset.name} are stored in chunks or by a fill "
+            "value, as ilastik does not. Open the project in ilastik and save it again."
+        )
+        raise ProjectFileError(msg)
     start = dataset.id.get_offset()
-    if start is None or not dataset.size:  # kept in the description itself, or nowhere
-        return
+    if start is None or not dataset.size:  # nothing was ever written: all are empty
+        return 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         stop = start + dataset.size * _REFERENCE.size
         raw = content[start:stop]
-        if len(raw) < stop - start or any(not _points_to_text(content, *one) for one in _REFERENCE.iter_unpack(raw)):
+        heaps: dict[int, dict[int, int]] = {}
+        references = list(_REFERENCE.iter_unpack(raw))
+        if len(raw) < stop - start or not all(_points_to_text(content, heaps, *one) for one in references):
             msg = f"The ilastik project {path} is damaged: {dataset.name} points to texts that are not there."
             raise ProjectFileError(msg)
+        return sum(length for length, _, _ in references)
 
 
 def _is_sound(content: mmap.mmap, place: int) -> bool:
     return bool(_lengths(content, place))
 
 
-def _points_to_text(content: mmap.mmap, length: int, place: int, number: int) -> bool:
+def _points_to_text(content: mmap.mmap, heaps: dict[int, dict[int, int]], length: int, place: int, number: int) -> bool:
+    """Whether there is such a text; heaps that were looked at are remembered."""
     if length == 0:
         return True
     if content[place : place + len(_SIGNATURE)] != _SIGNATURE:
         return False
-    return length <= _lengths(content, place).get(number, 0)
+    if place not in heaps:
+        heaps[place] = _lengths(content, place)
+    return length <= heaps[place].get(number, 0)
 
 
 def _lengths(content: mmap.mmap, place: int) -> dict[int, int]:

@@ -22,10 +22,10 @@ from bioimageio.spec import dump_description
 
 from s2d_zoo.data.network import own_architectures
 from s2d_zoo.data.package_contents import is_remote
+from s2d_zoo.data.torchscript_file import reason_not_to_run
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.onnx_checks import reason_not_to_run_onnx
 from s2d_zoo.validate.opened_model import OpenedModel
-from s2d_zoo.validate.torchscript_checks import reason_not_to_run_torchscript
 from s2d_zoo.validate.worker_process import TIMED_OUT, WorkerProcess, end_of_log
 from s2d_zoo.validate.written_description import local_file, source_of
 
@@ -35,7 +35,7 @@ FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 RUNNABLE: Final = ("pytorch_state_dict", "torchscript", "onnx")
 #: what looks for operations on other files
 _REASONS_AGAINST_GRAPHS: Final[Mapping[str, Callable[[Path], str | None]]] = {
-    "torchscript": reason_not_to_run_torchscript,
+    "torchscript": reason_not_to_run,
     "onnx": reason_not_to_run_onnx,
 }
 

@@ -1,15 +1,14 @@
 """Checks that read the description and the files, and run nothing. None of them uses the network."""
 
 import hashlib
-import warnings
 from collections.abc import Iterator
 from typing import Final
 
-from bioimageio.spec import load_description
-from bioimageio.spec.common import InvalidDescr
 from bioimageio.spec.model.v0_5 import ModelDescr
 
+from s2d_zoo.data.model_description import read_model_description
 from s2d_zoo.data.package_contents import FileReference, PackageContents, is_outside, is_remote
+from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.axes_checks import check_axes, check_dtypes, check_halo, check_sizes
 from s2d_zoo.validate.card_checks import check_attribution, check_card, check_contract, check_lineage
 from s2d_zoo.validate.checks import Check
@@ -76,27 +75,10 @@ def _check_format(contents: PackageContents) -> CheckResult:
 
 def _read_description(contents: PackageContents) -> ModelDescr | str:
     """The description in the latest format, or what is wrong with it."""
-    version = str(contents.rdf.get("format_version"))
-    if not version.startswith(("0.4.", "0.5.")):
-        return (
-            f"expected format version 0.4.x or 0.5.x, found {version}. For an older one, run "
-            "'bioimageio update-format' on the unpacked package."
-        )
-    # bioimageio.spec warns of what it fills in for an old format, and leaves files to the garbage collector
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            description = load_description(
-                contents.folder / contents.rdf_name, format_version="latest", perform_io_checks=False
-            )
-        except Exception as error:  # noqa: BLE001 - of hostile content anything may be raised
-            return f"the description cannot be read: {error}"
-    if isinstance(description, ModelDescr):
-        return description
-    if isinstance(description, InvalidDescr):
-        entries = (f"{'.'.join(map(str, entry.loc))}: {entry.msg}" for entry in description.validation_summary.errors)
-        return "; ".join(entries)
-    return f"expected a model, found type {description.type}"
+    try:
+        return read_model_description(contents)
+    except PackageError as error:
+        return str(error)
 
 
 def _check_files(contents: PackageContents) -> CheckResult:

@@ -1,4 +1,4 @@
-"""Which models there are: so far those that come with s2d-zoo itself, listed without a network."""
+"""Which models there are without a network: those that come with s2d-zoo itself, and those that were downloaded."""
 
 import json
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from s2d_zoo.errors import PackageError
+from s2d_zoo.zoo.downloads import downloaded_models, find_downloaded
+from s2d_zoo.zoo.lookup import plain_name
 
 #: beside the packages, in the shape of the zoo's own collection
 _COLLECTION: Final = "collection.json"
@@ -43,19 +45,28 @@ def bundled_models() -> tuple[ModelEntry, ...]:
 
 
 def find_model(name: str | Path) -> Path:
-    """The package that is meant: the id of a bundled model, or a path.
+    """The package that is meant: the id of a bundled model, a path, or the id, DOI or address of a downloaded model.
+
+    An id may have a version (``affable-shark/v0``); without, it is the one that was downloaded last.
 
     Raises:
-        PackageError: if there is neither, listing what there is.
+        PackageError: if there is none of these, listing what there is.
     """
     bundled = {entry.id: entry.path for entry in bundled_models()}
     if str(name) in bundled:
         return bundled[str(name)]
     path = Path(name)
-    if not path.exists():
-        msg = f"No model {str(name)!r}: it is no path, and no bundled model. Bundled: {', '.join(bundled) or 'none'}."
+    if path.exists():
+        return path
+    downloaded = find_downloaded(plain_name(str(name)))
+    if downloaded is None:
+        ids = sorted({model.id for model in downloaded_models() if model.id})
+        msg = (
+            f"No model {str(name)!r}: it is no path, and no bundled or downloaded model. Bundled: "
+            f"{', '.join(bundled) or 'none'}. Downloaded: {', '.join(ids) or 'none'}. Fetch one with s2d-zoo download."
+        )
         raise PackageError(msg)
-    return path
+    return downloaded.folder
 
 
 def _bundled_folder() -> Path:
