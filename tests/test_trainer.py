@@ -1,5 +1,6 @@
 """The training loop: repeatable, resumable, and fair to weights."""
 
+import json
 from dataclasses import dataclass, field
 
 import pytest
@@ -176,6 +177,19 @@ def test_a_folder_with_another_network_is_refused(tmp_path):
         train(UNet(features=3, depth=1), Patches(), short(steps=1), folder=tmp_path)
 
 
+def test_a_folder_of_an_earlier_version_is_gone_on_with(tmp_path):
+    """It names fewer settings; those that it lacks had no effect then."""
+    first = train(fresh_model(), Patches(), short(), folder=tmp_path)
+    path = tmp_path / "settings.json"
+    newer = {"layers", "l2_to_start", "freeze_batch_norm", "mean_teacher"}
+    named = {key: value for key, value in json.loads(path.read_text()).items() if key not in newer}
+    path.write_text(json.dumps(named))
+    assert_same(first, train(fresh_model(), Patches(), short(), folder=tmp_path))
+    path.write_text(json.dumps(named))
+    with pytest.raises(ConfigError, match="other layers"):
+        train(fresh_model(), Patches(), short(layers="head"), folder=tmp_path)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -189,6 +203,10 @@ def test_a_folder_with_another_network_is_refused(tmp_path):
         {"ema_decay": -0.1},
         {"seed": -1},
         {"device": "abacus"},
+        {"layers": "tail"},
+        {"l2_to_start": -0.1},
+        {"l2_to_start": float("inf")},
+        {"l2_to_start": float("nan")},
     ],
     ids=str,
 )

@@ -35,11 +35,13 @@ def test_a_folder_is_as_good_as_a_zip(package, folder):
 
 def without_contract(folder):
     del folder.rdf["config"]["s2d_zoo"]["rf_contract"]
+    folder.rdf["tags"].remove("shallow2deep")
     return folder.save()
 
 
 def without_config(folder):
     del folder.rdf["config"]
+    folder.rdf["tags"].remove("shallow2deep")
     return folder.save()
 
 
@@ -99,8 +101,8 @@ def not_yaml(folder):
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [
-        (without_contract, "no config.s2d_zoo.rf_contract"),
-        (without_config, "no config.s2d_zoo.rf_contract"),
+        (without_contract, "has neither config.s2d_zoo.rf_contract"),
+        (without_config, "has neither config.s2d_zoo.rf_contract"),
         (invalid_contract, "RF contract in .* is not valid"),
         (foreign_architecture, "code from packages is not run"),
         (other_callable, "code from packages is not run"),

@@ -23,7 +23,8 @@ _POOR_IOU: Final = 0.1
     help="What another classifier says of the image, once for each.",
 )
 @options.channel
-@click.option("--enhancer", required=True, metavar="ID|PATH", help="Bundled enhancer (s2d-zoo list) or a package.")
+@click.option("--enhancer", required=True, metavar="ID|PATH", help="Enhancer (s2d-zoo list), or a package.")
+@options.trust_code
 @click.option("--output", required=True, type=options.FILE, help="Folder for everything that is made.")
 @click.option("--ground-truth", multiple=True, type=options.FILE, help="Labels of each image, for scores only.")
 @click.option("--test-image", "test_images", multiple=True, type=options.FILE, help="Further image to score on.")
@@ -61,6 +62,7 @@ def adapt(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - t
         scribbles=chosen["scribbles"],
         ilastik_project=chosen["ilastik_project"],
         retrain=chosen["retrain"],
+        trust_code=chosen["trust_code"],
         probabilities=chosen["probabilities"],
         enhancer=chosen["enhancer"],
         ground_truth=chosen["ground_truth"],

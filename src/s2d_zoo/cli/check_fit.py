@@ -8,7 +8,8 @@ from s2d_zoo.cli import options
 
 
 @click.command(name="check-fit")
-@click.option("--enhancer", required=True, metavar="ID|PATH", help="Bundled enhancer (s2d-zoo list) or a package.")
+@click.option("--enhancer", required=True, metavar="ID|PATH", help="Enhancer (s2d-zoo list), or a package.")
+@options.trust_code
 @options.ilastik_project
 @click.option("--classifier", type=options.FILE, help="Saved forest, *.safetensors.")
 @click.option("--probabilities", type=options.FILE, help="What another classifier says of an image.")
@@ -33,6 +34,7 @@ def check_fit(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401
         classifier=chosen["ilastik_project"] or chosen["classifier"],
         probabilities=chosen["probabilities"],
         image=chosen["image"],
+        trust_code=chosen["trust_code"],
         foreground=options.chosen_foreground(chosen["foreground"], chosen["channel"]),
         axes=chosen["axes"],
     )

@@ -16,7 +16,8 @@ from s2d_zoo.cli import options
     type=options.FILE,
     help="The forest that made them (.safetensors or .ilp), to check its features too.",
 )
-@click.option("--enhancer", required=True, metavar="ID|PATH", help="Bundled enhancer (s2d-zoo list) or a package.")
+@click.option("--enhancer", required=True, metavar="ID|PATH", help="Enhancer (s2d-zoo list), or a package.")
+@options.trust_code
 @click.option("--output", required=True, type=options.FILE, help="Foreground and boundary: .tif, .h5 or .zarr.")
 @options.axes
 @options.foreground
@@ -34,6 +35,7 @@ def enhance(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         chosen["output"],
         enhancer=chosen["enhancer"],
         classifier=chosen["classifier"],
+        trust_code=chosen["trust_code"],
         axes=chosen["axes"],
         foreground=options.chosen_foreground(chosen["foreground"], chosen["channel"]),
         rescale=rescale(chosen["rescale"]),

@@ -11,7 +11,7 @@ from s2d_zoo.cli import options
 @click.option("--classifier", type=options.FILE, help="Saved forest, *.safetensors.")
 @options.ilastik_project
 @options.foreground
-@click.option("--enhancer", required=True, metavar="ID|PATH", help="Bundled enhancer (s2d-zoo list) or a package.")
+@click.option("--enhancer", required=True, metavar="ID|PATH", help="Enhancer (s2d-zoo list), or a package.")
 @click.option("--image", required=True, type=options.FILE, help="A raw image, for the test tensors and the cover.")
 @click.option("--output", required=True, type=options.FILE, help="Package, *.zip.")
 @click.option("--id", "identifier", required=True, help="Lower-case letters, digits and hyphens.")

@@ -34,6 +34,9 @@ foreground = click.option(
 ilastik_project = click.option(
     "--ilastik-project", type=FILE, metavar="FILE.ilp", help="Project with strokes, features and a trained forest."
 )
+trust_code = click.option(
+    "--trust-code", is_flag=True, help="Run Python code of the enhancer's package, if its network needs that."
+)
 retrain = click.option("--retrain", is_flag=True, help="Fit a new forest on the project's labels; its own is not used.")
 
 

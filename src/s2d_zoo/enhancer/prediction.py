@@ -12,11 +12,14 @@ from s2d_zoo.contract import RFContract
 from s2d_zoo.contract_fit import Misfit, check_fit, matching_channels
 from s2d_zoo.data.axes import as_image
 from s2d_zoo.data.network import apply_network
+from s2d_zoo.data.packaged_model import PackagedModel
 from s2d_zoo.errors import ConfigError, ContractMismatchError
-from s2d_zoo.types import CHANNEL
+from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 
 #: beyond this, an image is not rescaled but the pixel sizes are wrong
 _LARGEST_FACTOR: Final = 16.0
+#: px; what is next to each other
+_EDGE: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,7 @@ class Enhancer:
     """A trained enhancer and the forests' output that it takes."""
 
     id: str
-    model: UNet
+    model: UNet | PackagedModel  #: one of ours, or of anybody's package
     contract: RFContract
 
     def check(self, delivered: RFContract) -> tuple[Misfit, ...]:
@@ -64,7 +67,8 @@ class Enhancer:
             progress: label of a progress bar on stderr.
 
         Returns:
-            channel y x, float32 in [0, 1]: foreground, boundary.
+            channel y x, float32 in [0, 1]: foreground, boundary. Where the enhancer gives the foreground only, the
+            boundary is where that changes: its morphological gradient.
 
         Raises:
             ContractMismatchError: if the forest does not fit, or values lie outside of [0, 1].
@@ -75,8 +79,17 @@ class Enhancer:
         probabilities = as_image(probabilities, what="probabilities")
         _check_values(probabilities, delivered)
         fed = probabilities.isel({CHANNEL: list(matching_channels(self.contract, delivered))})
-        enhanced = apply_network(self.model, _resize(fed, factor=rescale), progress=progress)
+        enhanced = self._apply(_resize(fed, factor=rescale), progress)
         return _resize(enhanced, sizes=fed).assign_attrs(probabilities.attrs)
+
+    def _apply(self, fed: xr.DataArray, progress: str | None) -> xr.DataArray:
+        if isinstance(self.model, UNet):
+            return apply_network(self.model, fed, progress=progress)
+        enhanced = apply_network(self.model.network, self.model.preprocess(fed), progress=progress)
+        if enhanced.sizes[CHANNEL] == 1:
+            edges = ndimage.morphological_gradient(enhanced.values[0], size=_EDGE)
+            enhanced = xr.concat([enhanced, enhanced.copy(data=edges[np.newaxis])], dim=CHANNEL)
+        return enhanced.assign_coords({CHANNEL: list(OUTPUT_CHANNELS)})
 
 
 def check_rescale(factor: float) -> None:

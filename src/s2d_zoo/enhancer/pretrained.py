@@ -1,31 +1,46 @@
 """Enhancers out of packages."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from s2d_zoo.contract import RFContract
+from s2d_zoo.contract import ClassContract, ForestContract, RFContract
 from s2d_zoo.data.network import network_kwargs, read_packaged_network
-from s2d_zoo.data.package_contents import open_package
+from s2d_zoo.data.package_contents import PackageContents, open_package
+from s2d_zoo.data.packaged_model import load_packaged_model
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.errors import ContractMismatchError, PackageError
+from s2d_zoo.types import ENHANCER_TAG, OUTPUT_CHANNELS
+
+logger = logging.getLogger(__name__)
+
+_ROLES: Final = (
+    ClassContract(name="background", role="background"),
+    ClassContract(name="foreground", role="foreground"),
+)
 
 
-def load_enhancer(path: Path) -> Enhancer:
-    """Read an enhancer from a package; nothing in the package is run.
+def load_enhancer(path: Path, *, trust_code: bool = False) -> Enhancer:
+    """Read an enhancer from a package: one of ours, or one with the tag ``shallow2deep`` as the zoo has them.
+
+    Of the latter the RF contract is derived: nothing is known of the forests that it was trained on.
 
     Args:
         path: ``.zip``, or the folder of an unpacked package.
+        trust_code: run Python code of the package, where its network cannot be built without.
 
     Raises:
         UserInputError: if there is nothing at the path.
-        PackageError: if it is no package, or not an enhancer of s2d-zoo.
-        UnsafePackageError: if it must not be opened.
+        PackageError: if it is no package, or no enhancer.
+        UnsafePackageError: if it must not be opened, or code would have to be run that nobody has trusted.
         ContractMismatchError: if network and contract contradict each other.
     """
     with open_package(path) as contents:
+        if _stated_contract(contents.rdf) is None and ENHANCER_TAG in _tags(contents.rdf):
+            return _load_published(contents, trust_code=trust_code)
         contract = _read_contract(contents.rdf, path)
         model = read_packaged_network(contents.rdf, contents.folder)
         identifier = str(contents.rdf.get("id", path.stem))
@@ -35,14 +50,48 @@ def load_enhancer(path: Path) -> Enhancer:
     return Enhancer(id=identifier, model=model, contract=contract)
 
 
-def _read_contract(rdf: Mapping[str, Any], path: Path) -> RFContract:
+def _load_published(contents: PackageContents, *, trust_code: bool) -> Enhancer:
+    """An enhancer without a contract, as they were published before there was one."""
+    model = load_packaged_model(contents, trust_code=trust_code)
+    taken, given = model.network.channels
+    if taken > len(_ROLES) or given > len(OUTPUT_CHANNELS):
+        msg = (
+            f"{contents.source} is tagged {ENHANCER_TAG}, but takes {taken} channels and gives {given}; expected 1 "
+            "or 2 (foreground; background and foreground) and 1 or 2 (foreground; foreground and boundary)."
+        )
+        raise PackageError(msg)
+    contract = RFContract(
+        ndim=2,
+        classes=_ROLES,
+        channels=(1,) if taken == 1 else (0, 1),
+        forest=ForestContract(implementation="unknown", labels="not stated by the package"),
+        raw_channels=None,
+    )
+    logger.warning(
+        "%s states no RF contract. It is taken to want the foreground of a 2D forest, from 0 to 1; which features, "
+        "pixel size and size of objects it was trained on is unknown.",
+        model.id,
+    )
+    return Enhancer(id=model.id, model=model, contract=contract)
+
+
+def _tags(rdf: Mapping[str, Any]) -> list[str]:
+    tags = rdf.get("tags")
+    return [str(tag).lower() for tag in tags] if isinstance(tags, list) else []
+
+
+def _stated_contract(rdf: Mapping[str, Any]) -> object:
     config: Any = rdf.get("config")
     own: Any = config.get("s2d_zoo") if isinstance(config, dict) else None
-    stated = own.get("rf_contract") if isinstance(own, dict) else None
+    return own.get("rf_contract") if isinstance(own, dict) else None
+
+
+def _read_contract(rdf: Mapping[str, Any], path: Path) -> RFContract:
+    stated = _stated_contract(rdf)
     if stated is None:
         msg = (
-            f"{path} is no enhancer made by s2d-zoo: its description has no config.s2d_zoo.rf_contract, so nobody "
-            "can tell which forests it takes. See s2d-zoo list for enhancers that have one."
+            f"{path} is no enhancer: its description has neither config.s2d_zoo.rf_contract, which tells the "
+            f"forests that it takes, nor the tag {ENHANCER_TAG}. See s2d-zoo list --tag {ENHANCER_TAG}."
         )
         raise PackageError(msg)
     try:

@@ -23,6 +23,8 @@ class PseudoLabels:
 
     labels: xr.DataArray  #: channel (z) y x, float32 in [0, 1]: foreground, boundary
     weights: xr.DataArray  #: (z) y x, float32 in [0, 1]
+    painted: xr.DataArray | None = None  #: (z) y x, bool, where strokes are: no weighting doubts these pixels
+    strokes_only: bool = False  #: nothing is known of the other pixels, so no weighting counts them
 
     @property
     def kept(self) -> float:
@@ -67,15 +69,17 @@ def consensus_labels(
     certain = np.abs(stacked[:, 0] - 0.5) >= confidence - 0.5
     agreeing = (stacked[:, 0] >= 0.5) == (labels[0] >= 0.5)
     weights = (certain & agreeing).mean(axis=0, dtype=np.float32)
+    dims = space_dims(members[0])
+    painted = None
     if scribbles is not None:
         check_same_space(members[0], scribbles, names=("predictions", "strokes"))
         painted = scribbles.values > 0
         labels[0][painted] = scribbles.values[painted] == foreground
         weights[painted] = 1.0
-    dims = space_dims(members[0])
     return PseudoLabels(
         labels=xr.DataArray(labels, dims=(CHANNEL, *dims), coords={CHANNEL: list(OUTPUT_CHANNELS)}),
         weights=xr.DataArray(weights, dims=dims),
+        painted=None if painted is None else xr.DataArray(painted, dims=dims),
     )
 
 
@@ -90,4 +94,6 @@ def stroke_labels(scribbles: xr.DataArray, *, foreground: int = 2) -> PseudoLabe
     return PseudoLabels(
         labels=xr.DataArray(labels, dims=(CHANNEL, *dims), coords={CHANNEL: list(OUTPUT_CHANNELS)}),
         weights=xr.DataArray(painted, dims=dims),
+        painted=xr.DataArray(painted > 0, dims=dims),
+        strokes_only=True,
     )

@@ -57,6 +57,7 @@ def check_fit_files(
     image: Path | None = None,
     foreground: int | None = None,
     axes: str | None = None,
+    trust_code: bool = False,
 ) -> FitReport:
     """Compare an enhancer with a classifier, or with probabilities that one has made.
 
@@ -68,11 +69,12 @@ def check_fit_files(
             objects'.
         foreground: label (of maps: channel) of the objects, counted from 1.
         axes: of the maps, or else of the image, where the file does not tell.
+        trust_code: run Python code of the enhancer's package, if its network needs that.
 
     Raises:
         S2DZooError: for files that cannot be read, or a foreground that does not exist.
     """
-    loaded = load_enhancer(find_model(enhancer))
+    loaded = load_enhancer(find_model(enhancer), trust_code=trust_code)
     picture = None if image is None else read_image(image, axes=axes if probabilities is None else None)
     if probabilities is not None:
         ndim = loaded.contract.ndim if picture is None else count_space_dims(picture)

@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 
 from s2d_zoo.architectures.pixel_forest import PixelForest
+from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import RFContract
 from s2d_zoo.contract_fit import matching_channels
 from s2d_zoo.data.axes import as_image
@@ -98,7 +99,7 @@ class Fused:
 
     def unfused(self, values: FloatArray) -> FloatArray:
         """What filters, forest and enhancer give one after another: ``(1, channel, y, x)`` in and out, no padding."""
-        return _one_after_another(self.classifier, self.enhancer, values)
+        return _one_after_another(self.classifier, self.enhancer.contract, self.model.enhancer, values)
 
     def loss(self, images: Sequence[xr.DataArray]) -> Loss | None:
         """Compare with the forest as it was fitted, on images (channel y x); None if nothing was left out."""
@@ -129,6 +130,9 @@ def fuse(classifier: PixelClassifier, enhancer: Enhancer, settings: FusionSettin
         ConfigError: for a forest on 3D features.
     """
     enhancer.check(classifier.contract)
+    if not isinstance(enhancer.model, UNet):
+        msg = f"The enhancer {enhancer.id} is a network of another project; only those of s2d-zoo can be fused."
+        raise ConfigError(msg)
     contract = classifier.contract
     if contract.features is None or contract.raw_channels is None:
         msg = "The contract of the forest must say which features and how many raw channels it takes, to be fused."
@@ -296,11 +300,13 @@ def describe_lineage(fused: Fused) -> tuple[str, ...]:
     )
 
 
-def _one_after_another(classifier: PixelClassifier, enhancer: Enhancer, values: FloatArray) -> FloatArray:
+def _one_after_another(
+    classifier: PixelClassifier, taken: RFContract, enhancer: torch.nn.Module, values: FloatArray
+) -> FloatArray:
     """Filters by bioimage-cpp, trees by sklearn, then the enhancer on exactly this image."""
     features = classifier.selection.compute(xr.DataArray(values[0], dims=(CHANNEL, "y", "x")))
     probabilities = classifier.predict_features(features)
-    fed = probabilities.values[list(matching_channels(enhancer.contract, classifier.contract))]
+    fed = probabilities.values[list(matching_channels(taken, classifier.contract))]
     with torch.inference_mode():
-        output: FloatArray = enhancer.model(torch.from_numpy(np.ascontiguousarray(fed[np.newaxis]))).numpy()
+        output: FloatArray = enhancer(torch.from_numpy(np.ascontiguousarray(fed[np.newaxis]))).numpy()
     return output

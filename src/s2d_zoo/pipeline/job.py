@@ -170,7 +170,7 @@ def open_job(
     """
     _check_folder(output, existing)
     package = find_model(inputs.enhancer)
-    enhancer = load_enhancer(package)
+    enhancer = load_enhancer(package, trust_code=inputs.trust_code)
     data = read_inputs(inputs, foreground=settings.foreground, class_names=settings.class_names, classifier=classifier)
     _check_enhancer(enhancer, package, data, settings)
     hashes = {**inputs.hashes(data.found_images), f"enhancer {inputs.enhancer}": hash_path(package)}

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import PixelSize, RFContract
 from s2d_zoo.data.atomic import atomic_write, write_json
 from s2d_zoo.data.datasets import LabelledImage, describe_dataset, load_dataset
@@ -129,7 +130,7 @@ def pretrain(
         comparisons = _evaluate(enhancer, settings, data_dir, progress=progress)
     hashes = {"training images": forests.source_hash, "validation images": held_out.source_hash}
     run = describe_run("pretrain", options={"settings": settings}, hashes=hashes, seed=settings.seed)
-    package = _package(enhancer, settings, forests, comparisons, run, output)
+    package = _package(training.model, settings, forests, comparisons, run, output)
     card = _write_card(output / "card", package, run, comparisons, command=command, seconds=clock.seconds)
     return PretrainResult(package=package, card=card, training=training, comparisons=comparisons, seconds=clock.seconds)
 
@@ -237,7 +238,7 @@ def _evaluate(
 
 
 def _package(
-    enhancer: Enhancer,
+    network: UNet,
     settings: PretrainSettings,
     forests: SourceForests,
     comparisons: Sequence[Comparison],
@@ -250,7 +251,7 @@ def _package(
         description=settings.description,
         attribution=settings.attribution,
         kind="enhancer",
-        contract=enhancer.contract,
+        contract=_contract(forests),
         tags=settings.tags,
         config={"provenance": {key: run[key] for key in ("options", "inputs", "seed", "versions")}},
     )
@@ -261,7 +262,7 @@ def _package(
             + [f"{settings.source.n_simulated} simulated images of nuclei"]
         ),
         training_data_license="; ".join(one.license for one in known) or "simulated",
-        strokes=enhancer.contract.forest.labels,
+        strokes=_contract(forests).forest.labels,
         seed=settings.seed,
         evaluation=(
             "Foreground IoU at 0.5 on images that were not trained on; a forest of 100 trees fitted on "
@@ -279,7 +280,7 @@ def _package(
         .image.labels.copy(data=forests.maps()[0].probabilities.astype(np.float32) / 255.0)
         .expand_dims(CHANNEL)
     )
-    return write_package(enhancer.model, details, example, output / f"{settings.id}.zip", facts=facts, overwrite=True)
+    return write_package(network, details, example, output / f"{settings.id}.zip", facts=facts, overwrite=True)
 
 
 def _write_card(

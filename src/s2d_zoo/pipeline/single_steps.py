@@ -46,6 +46,7 @@ def enhance_file(
     *,
     enhancer: str,
     classifier: Path | None = None,
+    trust_code: bool = False,
     axes: str | None = None,
     foreground: int | None = None,
     rescale: float | Literal["auto"] = 1.0,
@@ -60,7 +61,7 @@ def enhance_file(
         ImageFileError, PackageError, SavedFileError, ProjectFileError: for files that cannot be read or written.
     """
     refuse_existing(output, overwrite=overwrite, inputs=(probabilities, classifier))
-    loaded = load_enhancer(find_model(enhancer))
+    loaded = load_enhancer(find_model(enhancer), trust_code=trust_code)
     described = read_maps(probabilities, ndim=loaded.contract.ndim, foreground=foreground, axes=axes)
     maps, delivered = described.maps, described.contract
     if classifier is not None:
