@@ -1,18 +1,28 @@
 """Training a segmentor on pseudo-labels, and never giving out one that got worse."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from tests.validate.foreign import TwoLevels, put_network, seeded
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.network import apply_network
+from s2d_zoo.data.package_contents import open_package
+from s2d_zoo.data.packaged_model import load_packaged_model
 from s2d_zoo.data.patches import PatchSettings
 from s2d_zoo.errors import AxesError, ConfigError, NotImprovedError, UserInputError
 from s2d_zoo.finetune import finetuning
-from s2d_zoo.finetune.finetuning import SegmentorSettings, fit_segmentor, new_segmentor, train_segmentor
+from s2d_zoo.finetune.finetuning import (
+    SegmentorSettings,
+    apply_segmentor,
+    fit_segmentor,
+    new_segmentor,
+    train_segmentor,
+)
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels
 from s2d_zoo.trainer import TrainingResult, TrainingSettings
 
@@ -239,3 +249,93 @@ def test_images_that_the_base_model_cannot_take_are_refused(tmp_path, bright, ki
 def test_a_network_that_cannot_be_built_is_refused_at_once(wrong):
     with pytest.raises(ConfigError):
         SegmentorSettings(**wrong)
+
+
+# ---- how labels count
+
+
+@pytest.mark.parametrize("weighting", ["consensus", "none", "rectified", "both"])
+def test_the_weighting_decides_what_is_learnt(tmp_path, bright, weighting):
+    """Right on the upper quarter, wrong below, and the forests do not agree there."""
+    image, mask = bright
+    upper = np.zeros(mask.shape, dtype=bool)
+    upper[: SIZE // 4] = True
+    labels = labels_of(np.where(upper, mask, False), upper)  # below, all is said to be background
+    settings = replace(tiny(**LONG), weighting=weighting)
+    learnt = fit_segmentor(new_segmentor([image], settings), [image], [labels], settings, folder=tmp_path).model
+    found = float((apply_network(learnt, image).values[0][mask] >= 0.5).mean())
+    assert found > 0.9 if weighting in {"consensus", "both"} else found < 0.9
+
+
+def test_an_unknown_weighting_is_refused():
+    with pytest.raises(ConfigError, match="one of consensus, rectified, both, none"):
+        SegmentorSettings(weighting="all")
+
+
+def test_a_mean_teacher_takes_part(tmp_path, bright):
+    image, mask = bright
+    models = []
+    for mean_teacher in (True, False):
+        settings = tiny(**LONG, mean_teacher=mean_teacher)
+        start = new_segmentor([image], settings)
+        models.append(
+            fit_segmentor(start, [image], [labels_of(mask)], settings, folder=tmp_path / str(mean_teacher)).model
+        )
+    assert agreement(models[0], image, mask) > 0.9
+    assert not torch.equal(models[0].head.weight, models[1].head.weight)
+
+
+# ---- models of other packages
+
+
+@pytest.fixture
+def foreign(folder):
+    """A model of another project: foreground and boundary, or the foreground alone."""
+
+    def make(channels=2):
+        class Network(TwoLevels):
+            def forward(self, image):
+                return super().forward(image)[:, :channels]
+
+        put_network(folder, seeded(Network(features=8)), torch.rand(1, 1, 64, 64))
+        for axis in folder.rdf["inputs"][0]["axes"][2:]:
+            axis["size"] = {"min": 32, "step": 2}
+        for axis in folder.rdf["outputs"][0]["axes"][2:]:
+            axis["halo"] = 8
+        folder.rdf["outputs"][0]["axes"][1]["channel_names"] = ["foreground", "boundary"][:channels]
+        folder.rdf["inputs"][0]["preprocessing"] = [{"id": "zero_mean_unit_variance", "kwargs": {"axes": ["y", "x"]}}]
+        np.save(folder.path / "test_input.npy", np.random.default_rng(0).random((1, 1, 64, 64), dtype=np.float32))
+        with open_package(folder.save()) as contents:
+            return load_packaged_model(contents)
+
+    return make
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_model_of_another_package_is_trained_with_its_preprocessing(tmp_path, bright, foreign, channels):
+    image, mask = bright
+    base = foreign(channels)
+    before = {name: values.clone() for name, values in base.network.state_dict().items()}
+    settings = tiny(**{**LONG, "steps": 80})
+    training = train_segmentor(base, [image], [labels_of(mask)], settings, folder=tmp_path, held_out=[strokes_on(mask)])
+    assert training.end_iou > 0.9
+    assert training.model.id == base.id
+    assert apply_segmentor(training.model, image).shape == (channels, SIZE, SIZE)
+    torch.testing.assert_close(dict(base.network.state_dict()), before, rtol=0, atol=0)
+    # twice as bright is the same to it: its preprocessing is applied
+    np.testing.assert_allclose(
+        apply_segmentor(training.model, image * 2), apply_segmentor(training.model, image), atol=1e-4
+    )
+
+
+def test_a_model_of_another_package_needs_its_channels(tmp_path, bright, foreign):
+    image, mask = bright
+    colour = xr.concat([image] * 3, dim="channel")
+    with pytest.raises(AxesError, match=r"2D images with 1 channel\(s\)"):
+        train_segmentor(foreign(), [colour], [labels_of(mask)], tiny(), folder=tmp_path)
+
+
+def test_an_image_of_one_value_does_not_divide_by_nothing(tmp_path, bright, foreign):
+    image, mask = bright
+    training = fit_segmentor(foreign(), [image * 0], [labels_of(mask)], tiny(), folder=tmp_path)
+    assert np.isfinite(apply_segmentor(training.model, image * 0).values).all()

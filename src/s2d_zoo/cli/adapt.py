@@ -44,6 +44,8 @@ _POOR_IOU: Final = 0.1
 @options.max_depth
 @options.steps
 @options.segmentor_features
+@options.weighting
+@options.mean_teacher
 @options.seed
 @options.overwrite
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same files and options.")

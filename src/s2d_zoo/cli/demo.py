@@ -19,6 +19,8 @@ _FIXED: Final = {
     "confidence": 0.8,
     "rescale": "1",
     "segmentor_features": 8,
+    "weighting": "consensus",
+    "mean_teacher": False,
     "resume": False,
 }
 

@@ -20,6 +20,8 @@ from s2d_zoo.cli import options
 @options.foreground
 @options.steps
 @options.segmentor_features
+@options.weighting
+@options.mean_teacher
 @options.seed
 @options.overwrite
 @options.quiet

@@ -76,6 +76,14 @@ axes = click.option("--axes", metavar="LETTERS", help="Axes of the image, e.g. z
 quiet = click.option("--quiet", is_flag=True, help="No progress bars.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 steps = click.option("--steps", default=600, show_default=True, help="Training steps of the segmentor.")
+weighting = click.option(
+    "--weighting",
+    type=click.Choice(["consensus", "rectified", "both", "none"]),
+    default="consensus",
+    show_default=True,
+    help="How much each pseudo-label counts.",
+)
+mean_teacher = click.option("--mean-teacher", is_flag=True, help="Learn to agree with the network's own running mean.")
 segmentor_features = click.option(
     "--segmentor-features", default=8, show_default=True, help="Channels of the segmentor's first level."
 )

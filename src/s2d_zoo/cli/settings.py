@@ -30,7 +30,8 @@ def segmentor(chosen: dict[str, Any]) -> SegmentorSettings:
     default = SegmentorSettings()
     training = replace(default.training, steps=chosen["steps"], seed=chosen["seed"])
     training = replace(training, steps_per_epoch=min(training.steps_per_epoch, training.steps))
-    return replace(default, features=chosen["segmentor_features"], training=training)
+    training = replace(training, mean_teacher=chosen["mean_teacher"])
+    return replace(default, features=chosen["segmentor_features"], weighting=chosen["weighting"], training=training)
 
 
 def adapt_settings(chosen: dict[str, Any]) -> AdaptSettings:

@@ -29,6 +29,7 @@ from torch import nn
 
 from s2d_zoo.data.axes import as_image
 from s2d_zoo.data.model_description import read_model_description
+from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.package_contents import PackageContents, is_remote
 from s2d_zoo.data.packaged_network import PackagedNetwork, TileSizes, ends_with_sigmoid
 from s2d_zoo.data.torchscript_file import reason_not_to_run
@@ -81,6 +82,21 @@ class PackagedModel:
             step(sample)
         done = sample.members[name].data.transpose(*_AXES).values[0].astype(np.float32)
         return xr.DataArray(done, dims=image.dims, attrs=image.attrs)
+
+    def predict(self, image: xr.DataArray, *, progress: str | None = None) -> xr.DataArray:
+        """Preprocessing, network and postprocessing, tile by tile.
+
+        Args:
+            image: channel y x, any number type.
+            progress: label of a progress bar on stderr.
+
+        Returns:
+            channel y x, float32 probabilities in [0, 1].
+
+        Raises:
+            AxesError: if the image has other channels than the network takes.
+        """
+        return apply_network(self.network, self.preprocess(image), progress=progress)
 
 
 def load_packaged_model(

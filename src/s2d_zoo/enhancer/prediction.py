@@ -85,7 +85,7 @@ class Enhancer:
     def _apply(self, fed: xr.DataArray, progress: str | None) -> xr.DataArray:
         if isinstance(self.model, UNet):
             return apply_network(self.model, fed, progress=progress)
-        enhanced = apply_network(self.model.network, self.model.preprocess(fed), progress=progress)
+        enhanced = self.model.predict(fed, progress=progress)
         if enhanced.sizes[CHANNEL] == 1:
             edges = ndimage.morphological_gradient(enhanced.values[0], size=_EDGE)
             enhanced = xr.concat([enhanced, enhanced.copy(data=edges[np.newaxis])], dim=CHANNEL)

@@ -2,29 +2,39 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, cast
 
 import numpy as np
 import torch
 import xarray as xr
 from monai.transforms import Compose, RandGaussianNoise, RandGaussianSmooth
+from typing_extensions import TypeVar
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.axes import space_dims
-from s2d_zoo.data.network import apply_network, network_kwargs
+from s2d_zoo.data.network import apply_network, channels_of
+from s2d_zoo.data.packaged_model import PackagedModel
+from s2d_zoo.data.packaged_network import PackagedNetwork
 from s2d_zoo.data.patches import IMAGE, PatchDataset, PatchSettings, PatchSource, Sample, without_metadata
 from s2d_zoo.data.scores import score_strokes
 from s2d_zoo.errors import AxesError, NotImprovedError, UserInputError
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels
-from s2d_zoo.trainer import TrainingResult, TrainingSettings, check_network_size, train
+from s2d_zoo.finetune.weighting import Weighting, check_weighting, pixel_weights, weighted_loss
+from s2d_zoo.trainer import TrainingSettings, TwoViews, check_network_size, train
 from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
+
+#: what training begins from
+BaseT = TypeVar("BaseT", bound=UNet | PackagedModel, default=UNet)
+NetworkT = TypeVar("NetworkT", bound=UNet | PackagedNetwork)
 
 #: grey-value percentiles that the network's input normalisation maps to 0 and 1
 _LOW, _HIGH = 5.0, 99.0
 #: brightness of training patches varies by up to this factor either way
 _BRIGHTNESS: Final = 1.6
+#: of an image of one value, after preprocessing
+_SMALLEST: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +42,13 @@ class SegmentorSettings:
     """Network and training of a segmentor.
 
     Raises:
-        ConfigError: if the network would have no channels or no depth, or patches do not fit its depth.
+        ConfigError: if the network would have no channels or no depth, patches do not fit its depth, or the weighting
+            is unknown.
     """
 
     features: int = 8  #: channels of the network's first level
     depth: int = 3
+    weighting: Weighting = "consensus"  #: of the pseudo-labels (see `s2d_zoo.finetune.weighting`)
     patches: PatchSettings = field(default_factory=lambda: PatchSettings(zoom=(0.8, 1.25), soft_target=True))
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(steps=600, steps_per_epoch=100, batch_size=4)
@@ -44,13 +56,14 @@ class SegmentorSettings:
 
     def __post_init__(self) -> None:
         check_network_size(self.features, self.depth, patch=self.patches.size)
+        check_weighting(self.weighting)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentorTraining:
+class SegmentorTraining(Generic[BaseT]):
     """A trained segmentor, and how it does on strokes that it never saw."""
 
-    model: UNet
+    model: BaseT
     steps: int
     start_iou: float | None  #: of the untrained start on the held-out strokes; None where none were held out
     end_iou: float | None  #: of the trained model on the same
@@ -90,7 +103,7 @@ def new_segmentor(images: Sequence[xr.DataArray], settings: SegmentorSettings) -
 
 
 def train_segmentor(
-    base_model: UNet,
+    base_model: BaseT,
     images: Sequence[xr.DataArray],
     labels: Sequence[PseudoLabels],
     settings: SegmentorSettings,
@@ -99,11 +112,13 @@ def train_segmentor(
     held_out: Sequence[xr.DataArray] = (),
     foreground: int = 2,
     progress: str | None = None,
-) -> SegmentorTraining:
+) -> SegmentorTraining[BaseT]:
     """Train a segmentor, or go on with an interrupted training; give it back only if it got no worse.
 
     Args:
-        base_model: network to start from; not changed.
+        base_model: to start from, and not changed: one of our networks, or a model of anybody's package. The latter
+            gets the images preprocessed as its description says, its normalisation layers stay as they are, and it
+            learns the foreground alone if it has one channel.
         images: channel y x, any number type.
         labels: one for each image.
         settings: training and patches.
@@ -135,31 +150,75 @@ def train_segmentor(
 
 
 def fit_segmentor(
-    base_model: UNet,
+    base_model: BaseT,
     images: Sequence[xr.DataArray],
     labels: Sequence[PseudoLabels],
     settings: SegmentorSettings,
     *,
     folder: Path,
     progress: str | None = None,
-) -> TrainingResult:
+) -> SegmentorTraining[BaseT]:
     """Train without the guard (for baselines); see `train_segmentor`."""
-    sources = [
-        PatchSource(
-            image=image.values,
-            target=one.labels.values,
-            weight=one.weights.values[np.newaxis],
-            focus=np.flatnonzero((one.labels.values[0] >= 0.5) & (one.weights.values > 0)),
-        )
-        for image, one in zip(images, labels, strict=True)
-    ]
-    model = copy.deepcopy(base_model)
-    patches = PatchDataset(sources, settings.patches, finish=_VaryRaw(model), seed=settings.training.seed)
-    return train(model, patches, settings.training, folder=folder, progress=progress)
+    network: UNet | PackagedNetwork = base_model.network if isinstance(base_model, PackagedModel) else base_model
+    given = channels_of(network)[1]
+    prepared = [base_model.preprocess(one) if isinstance(base_model, PackagedModel) else one for one in images]
+    sources = []
+    for image, one in zip(prepared, labels, strict=True):
+        weight = pixel_weights(one, settings.weighting)
+        focus = np.flatnonzero((one.labels.values[0] >= 0.5) & (weight[0] > 0))
+        sources.append(PatchSource(image=image.values, target=one.labels.values[:given], weight=weight, focus=focus))
+    vary = _VaryRaw(_spread(network, prepared))
+    finish = TwoViews(vary) if settings.training.mean_teacher else vary
+    result = train(
+        _copied(network),
+        PatchDataset(sources, settings.patches, finish=finish, seed=settings.training.seed),
+        settings.training,
+        folder=folder,
+        loss=weighted_loss(settings.weighting, channels=given),
+        progress=progress,
+    )
+    trained: UNet | PackagedModel | PackagedNetwork = result.model
+    if isinstance(base_model, PackagedModel) and isinstance(trained, PackagedNetwork):
+        trained = replace(base_model, network=trained)
+    return SegmentorTraining(model=cast("BaseT", trained), steps=result.steps, start_iou=None, end_iou=None)
 
 
-def _check_images(base_model: UNet, images: Sequence[xr.DataArray]) -> None:
-    channels = network_kwargs(base_model)["in_channels"]
+def apply_segmentor(model: UNet | PackagedModel, image: xr.DataArray) -> xr.DataArray:
+    """What a segmentor says of a raw image.
+
+    Args:
+        model: one of our networks, or a model of anybody's package.
+        image: channel y x, any number type.
+
+    Returns:
+        channel y x, float32 in [0, 1].
+
+    Raises:
+        AxesError: if the image is not 2D, or has other channels than the model takes.
+    """
+    return model.predict(image) if isinstance(model, PackagedModel) else apply_network(model, image)
+
+
+def _copied(network: NetworkT) -> NetworkT:
+    """A copy whose weights can be trained; those of TorchScript would else be results of the copying."""
+    with torch.no_grad():
+        copied = copy.deepcopy(network)
+    for parameter in copied.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    return copied
+
+
+def _spread(network: UNet | PackagedNetwork, images: Sequence[xr.DataArray]) -> torch.Tensor:
+    """How far values of each channel lie apart: channel 1 1, float32."""
+    if isinstance(network, UNet):
+        return network.input_scale[0].clone()
+    values = np.concatenate([image.values.reshape(image.sizes[CHANNEL], -1) for image in images], axis=1)
+    low, high = np.percentile(values, (_LOW, _HIGH), axis=1)
+    return torch.tensor(np.maximum(high - low, _SMALLEST), dtype=torch.float32).reshape(-1, 1, 1)
+
+
+def _check_images(base_model: UNet | PackagedModel, images: Sequence[xr.DataArray]) -> None:
+    channels = channels_of(base_model.network if isinstance(base_model, PackagedModel) else base_model)[0]
     for image in images:
         if len(space_dims(image)) != 2 or image.sizes[CHANNEL] != channels:
             msg = f"This network takes 2D images with {channels} channel(s), found an image with {dict(image.sizes)}."
@@ -167,21 +226,21 @@ def _check_images(base_model: UNet, images: Sequence[xr.DataArray]) -> None:
 
 
 def _stroke_iou(
-    model: UNet, images: Sequence[xr.DataArray], held_out: Sequence[xr.DataArray], foreground: int
+    model: UNet | PackagedModel, images: Sequence[xr.DataArray], held_out: Sequence[xr.DataArray], foreground: int
 ) -> float | None:
     """IoU of the foreground on painted pixels; None where they cannot tell."""
     if not any(bool((strokes > 0).any()) for strokes in held_out):
         return None
-    foregrounds = [apply_network(model, image)[0] for image in images]
+    foregrounds = [apply_segmentor(model, image)[0] for image in images]
     score = score_strokes(foregrounds, held_out, foreground=foreground)
     return None if score is None else score.iou
 
 
 class _VaryRaw:
-    """Vary brightness, sharpness and noise of a raw patch, each channel by its own spread of values."""
+    """Vary brightness, sharpness and noise of a patch, each channel by its own spread of values (channel 1 1)."""
 
-    def __init__(self, model: UNet) -> None:
-        self._spread = model.input_scale[0].clone()
+    def __init__(self, spread: torch.Tensor) -> None:
+        self._spread = spread
         self._blur_and_noise = Compose(
             [
                 RandGaussianSmooth(prob=0.2, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
