@@ -22,6 +22,16 @@ from s2d_zoo.cli import options
 @options.segmentor_features
 @options.weighting
 @options.mean_teacher
+@click.option(
+    "--layers",
+    type=click.Choice(["all", "head", "first-block", "norm"]),
+    default="all",
+    show_default=True,
+    help="What is trained; the rest stays as it is.",
+)
+@click.option("--learning-rate", type=float, help="Of the training; 0.002 without.")
+@click.option("--l2-to-start", default=0.0, show_default=True, help="Pull to the starting weights, e.g. 0.001.")
+@click.option("--freeze-batch-norm", is_flag=True, help="Keep the statistics of batch normalisation as they are.")
 @options.seed
 @options.overwrite
 @options.quiet

@@ -1,7 +1,7 @@
 """From options to the settings of the library. Imports heavy things: only commands that run import it."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from s2d_zoo.cli.options import chosen_foreground, split_names
 from s2d_zoo.errors import ConfigError
@@ -10,6 +10,9 @@ from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.pipeline.fusion import FusionSettings
 from s2d_zoo.pipeline.job import AdaptSettings, PseudoLabelSettings
 from s2d_zoo.rf_adapter.classifier import ForestSettings
+
+#: options that are settings of the training, of one name; not every command has all
+_TRAINING: Final = ("mean_teacher", "layers", "learning_rate", "l2_to_start", "freeze_batch_norm")
 
 
 def attribution(chosen: dict[str, Any]) -> Attribution:
@@ -30,7 +33,8 @@ def segmentor(chosen: dict[str, Any]) -> SegmentorSettings:
     default = SegmentorSettings()
     training = replace(default.training, steps=chosen["steps"], seed=chosen["seed"])
     training = replace(training, steps_per_epoch=min(training.steps_per_epoch, training.steps))
-    training = replace(training, mean_teacher=chosen["mean_teacher"])
+    given = {name: chosen[name] for name in _TRAINING if chosen.get(name) is not None}
+    training = replace(training, **given)
     return replace(default, features=chosen["segmentor_features"], weighting=chosen["weighting"], training=training)
 
 
