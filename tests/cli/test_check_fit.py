@@ -82,8 +82,8 @@ def test_a_bundled_enhancer_is_taken_by_its_name(call, project):
         (["--ilastik-project", "a.ilp", "--probabilities", "b.tif"], "Give one of"),
         (["--classifier", "a", "--probabilities", "b.tif"], "Give one of"),
         (["--probabilities", "MAPS", "--foreground", 1, "--channel", "foreground=2"], "contradict each other"),
-        (["--probabilities", "MAPS", "--foreground", 3], "1…2, got 3"),
-        (["--probabilities", "MAPS", "--channel", "foreground=0"], "1…2, got 0"),
+        (["--probabilities", "MAPS", "--foreground", 3], "there is no channel 3"),
+        (["--probabilities", "MAPS", "--channel", "foreground=0"], "there is no channel 0"),
         *(
             (["--probabilities", "MAPS", "--channel", text], "expected foreground=NUMBER")
             for text in ("2", "foreground", "foreground=", "foreground=x", "foreground=-1", "nuclei=2", "foreground=²")

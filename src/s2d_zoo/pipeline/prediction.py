@@ -91,7 +91,7 @@ def fuse_forest(job: Job, forests: Forests) -> tuple[Fused | None, str]:
     try:
         return fuse(forests.forest, job.enhancer, job.settings.fusion), ""
     except ConfigError as error:
-        return None, str(error)
+        return None, str(error).rstrip(".")
 
 
 def add_fused(
