@@ -64,7 +64,23 @@ def test_where_it_gives_no_boundary_that_is_where_the_foreground_changes(folder)
     np.testing.assert_array_equal(enhanced[1], ndimage.morphological_gradient(enhanced[0].values, size=3))
 
 
+class ThreeChannels(TwoLevels):
+    """Takes a colour image."""
+
+    def forward(self, image):
+        return super().forward(image.mean(dim=1, keepdim=True))
+
+
 def test_more_channels_than_a_forest_has_are_refused(folder):
+    put_network(folder, seeded(ThreeChannels()), torch.rand(1, 3, 64, 64))
+    del folder.rdf["config"]
+    folder.rdf["inputs"][0]["axes"][1]["channel_names"] = ["r", "g", "b"]
+    renew_test(folder, np.concatenate([image_of(64)] * 3, axis=1))
+    with pytest.raises(PackageError, match=r"takes 3 channels and gives 2; expected 1 or 2"):
+        load_enhancer(folder.save())
+
+
+def test_other_channels_than_it_has_are_refused(folder):
     put_network(folder, seeded(TwoLevels()), torch.rand(1, 1, 64, 64))
     del folder.rdf["config"]
     folder.rdf["outputs"][0]["axes"][1]["channel_names"] = ["a", "b", "c"]

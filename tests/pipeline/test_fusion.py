@@ -9,6 +9,7 @@ import pytest
 import torch
 import xarray as xr
 import yaml
+from tests.validate.foreign import enhancer_of_the_zoo
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import ClassContract
@@ -173,6 +174,11 @@ def test_limits_that_leave_nothing_are_refused(settings, option):
 
 def changed(classifier, **contract):
     return PixelClassifier.from_forest(classifier.forest, classifier.contract.model_copy(update=contract))
+
+
+def test_an_enhancer_of_another_project_is_refused(classifier, folder):
+    with pytest.raises(ConfigError, match="only those of s2d-zoo can be fused"):
+        fuse(classifier, load_enhancer(enhancer_of_the_zoo(folder)), ALL)
 
 
 def test_a_forest_on_3d_features_is_refused(classifier, enhancer):

@@ -3,6 +3,7 @@
 import logging
 import re
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -210,6 +211,14 @@ def test_without_an_image_or_a_forest_the_usual_order_is_taken_and_told(write, s
     project = read_project(write(strokes=swapped(scribbles), names=UNNAMED, **changes))
     assert choose_foreground(project) == 2
     assert "label 2 is taken for the objects, since that is the usual order" in caplog.text
+
+
+def test_the_label_that_is_fed_to_a_network_in_ilastik_is_the_objects(write, caplog):
+    path = write(names=("a", "b", "c"), trained=False)
+    with h5py.File(path, "a") as file:
+        file["PixelClassification/SelectedChannels"] = [2]
+    assert choose_foreground(read_project(path)) == 3
+    assert caplog.messages == []
 
 
 def test_of_three_unnamed_labels_only_the_user_knows(write):

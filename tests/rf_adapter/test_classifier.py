@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from s2d_zoo.contract import PixelSize
+from s2d_zoo.contract import ClassContract, PixelSize
 from s2d_zoo.data.scores import score_foreground
 from s2d_zoo.errors import AxesError, ConfigError, ScribbleError, UserInputError
 from s2d_zoo.rf_adapter import feature_blocks
-from s2d_zoo.rf_adapter.classes import foreground_channels, name_classes
+from s2d_zoo.rf_adapter.classes import choose_foreground_class, foreground_channels, name_classes
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier, pair_up
 from s2d_zoo.rf_adapter.features import FeatureSelection
 
@@ -38,6 +38,16 @@ def in_3d():
 
 
 # ---- learning and predicting
+
+
+def test_the_background_stays_the_background_when_another_label_is_chosen():
+    names = ("glass", "cells", "dirt")
+    roles = ("background", "foreground", "other")
+    classes = [ClassContract(name=name, role=role) for name, role in zip(names, roles, strict=True)]
+    assert [entry.role for entry in choose_foreground_class(classes, 3)] == ["background", "other", "foreground"]
+    assert [entry.role for entry in choose_foreground_class(classes, 1)] == ["foreground", "background", "other"]
+    with pytest.raises(ConfigError, match="1…3, got 4"):
+        choose_foreground_class(classes, 4)
 
 
 def test_it_finds_the_nuclei(classifier, nuclei):

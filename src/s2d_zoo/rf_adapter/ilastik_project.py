@@ -14,7 +14,7 @@ import numpy as np
 from s2d_zoo.contract import ClassContract, ForestContract, RFContract, Role, find_background
 from s2d_zoo.data.axes import parse_axes
 from s2d_zoo.errors import ConfigError, ProjectFileError
-from s2d_zoo.rf_adapter.classes import foreground_channels, name_classes
+from s2d_zoo.rf_adapter.classes import choose_foreground_class, foreground_channels, name_classes
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.flat_forest import FlatForest
@@ -190,14 +190,11 @@ class IlastikProject:
         if foreground is None and chosen is not None and len(chosen) == 1:
             foreground = chosen[0] + 1  # what the user gave to an enhancer in Trainable Domain Adaptation
         label = name_foreground(names) if foreground is None else foreground
-        named = name_classes(len(names), foreground=label, names=names)
         background = find_background(names)
-        if background in {None, label} or named[background - 1].role == "background":
-            return named
-        roles: dict[int, Role] = {label: "foreground", background: "background"}
-        return tuple(
-            one.model_copy(update={"role": roles.get(number, "other")}) for number, one in enumerate(named, start=1)
-        )
+        named = name_classes(len(names), foreground=label, names=names)
+        roles: dict[bool, Role] = {True: "background", False: "other"}
+        known = [one.model_copy(update={"role": roles[number == background]}) for number, one in enumerate(named, 1)]
+        return choose_foreground_class(known, label)
 
 
 def name_foreground(names: tuple[str, ...]) -> int:
