@@ -1,13 +1,8 @@
 """A model of anybody's package as something to apply and to train: network, preprocessing, and who made it."""
 
-import hashlib
-import importlib
-import importlib.util
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final
 
 import numpy as np
 import torch
@@ -17,7 +12,6 @@ from bioimageio.core.proc_setup import setup_pre_and_postprocessing
 from bioimageio.core.sample import Sample
 from bioimageio.core.tensor import Tensor
 from bioimageio.spec.model.v0_5 import (
-    ArchitectureFromLibraryDescr,
     AxisId,
     InputTensorDescr,
     ModelDescr,
@@ -25,18 +19,21 @@ from bioimageio.spec.model.v0_5 import (
     ParameterizedSize,
     SizeReference,
 )
-from torch import nn
 
 from s2d_zoo.data.axes import as_image
 from s2d_zoo.data.model_description import read_model_description
 from s2d_zoo.data.network import apply_network
-from s2d_zoo.data.package_contents import PackageContents, is_remote
+from s2d_zoo.data.package_contents import PackageContents
 from s2d_zoo.data.packaged_network import PackagedNetwork, TileSizes, ends_with_sigmoid
-from s2d_zoo.data.torchscript_file import reason_not_to_run
-from s2d_zoo.errors import AxesError, PackageError, UnsafePackageError
+from s2d_zoo.data.packaged_weights import (
+    WeightsFormat,
+    check_weights,
+    choose_weights,
+    load_state_dict,
+    load_torchscript,
+)
+from s2d_zoo.errors import AxesError, PackageError
 from s2d_zoo.types import CHANNEL
-
-WeightsFormat: TypeAlias = Literal["torchscript", "pytorch_state_dict"]
 
 _AXES: Final = ("batch", CHANNEL, "y", "x")
 #: a probability may leave [0, 1] by this much
@@ -121,10 +118,12 @@ def load_packaged_model(
         raise PackageError(msg)
     (taken,), (given,) = description.inputs, description.outputs
     tiles, halo = _sizes(taken, given, contents.source)
-    chosen = weights_format or _choose_weights(contents)
-    sha256 = _check_weights(contents, chosen)
+    chosen = weights_format or choose_weights(contents)
+    sha256 = check_weights(contents, chosen)
     network = (
-        _load_torchscript(contents) if chosen == "torchscript" else _load_state_dict(contents, description, trust_code)
+        load_torchscript(contents)
+        if chosen == "torchscript"
+        else load_state_dict(contents, description, trust_code=trust_code)
     )
     gives_logits = ends_with_sigmoid(given)
     packaged = PackagedNetwork(
@@ -145,119 +144,6 @@ def load_packaged_model(
     )
     _try(model, contents)
     return model
-
-
-def _choose_weights(contents: PackageContents) -> WeightsFormat:
-    there = [name for name, entry in dict(contents.rdf.get("weights") or {}).items() if entry is not None]
-    if "torchscript" in there:  # no Python of the package is run
-        return "torchscript"
-    if "pytorch_state_dict" in there:
-        return "pytorch_state_dict"
-    msg = (
-        f"{contents.source} has weights as {', '.join(there) or 'nothing'} only, which cannot be trained: "
-        "TorchScript or a PyTorch state dict is needed. It can still be used as a teacher: let it predict, and give "
-        "the result with --probabilities."
-    )
-    raise PackageError(msg)
-
-
-def _check_weights(contents: PackageContents, chosen: WeightsFormat) -> str:
-    """SHA-256 of the weights, which must be the one that the description states."""
-    entry: Any = dict(contents.rdf.get("weights") or {}).get(chosen)
-    if not isinstance(entry, Mapping):
-        msg = f"{contents.source} has no weights as {chosen}."
-        raise PackageError(msg)
-    return _hash_of(contents, entry.get("source"), entry.get("sha256"), what=f"weights ({chosen})")
-
-
-def _hash_of(contents: PackageContents, name: object, stated: object, *, what: str) -> str:
-    path = contents.folder / str(name)
-    if is_remote(str(name)) or not path.is_file():
-        msg = f"The {what} of {contents.source} are not in the package: {name}. Get the whole of it: s2d-zoo download."
-        raise PackageError(msg)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if stated is not None and found != stated:
-        msg = (
-            f"The {what} of {contents.source}, {name}, are not those that its description names: expected SHA-256 "
-            f"{stated}, found {found}. Download the package again."
-        )
-        raise PackageError(msg)
-    return found
-
-
-def _load_torchscript(contents: PackageContents) -> nn.Module:
-    path = contents.folder / contents.rdf["weights"]["torchscript"]["source"]
-    reason = reason_not_to_run(path)  # loading it may already run its code
-    if reason is not None:
-        msg = f"The TorchScript weights of {contents.source} are not loaded: {reason}."
-        raise UnsafePackageError(msg)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # packages hold TorchScript, whatever torch advises
-        try:
-            network: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-        except Exception as error:  # damaged files raise many kinds
-            msg = f"The TorchScript weights of {contents.source} cannot be read: {type(error).__name__}: {error}"
-            raise PackageError(msg) from error
-    return network
-
-
-def _load_state_dict(contents: PackageContents, description: ModelDescr, trust_code: bool) -> nn.Module:  # noqa: FBT001
-    written = contents.rdf["weights"]["pytorch_state_dict"]
-    architecture = written.get("architecture")
-    if isinstance(architecture, Mapping):
-        name, stated = architecture.get("source"), architecture.get("sha256")
-    else:  # format 0.4: file.py:Class
-        name, stated = str(architecture).rpartition(":")[0], written.get("architecture_sha256")
-    sha256 = "" if name is None else _hash_of(contents, name, stated, what="architecture's code")
-    if not trust_code:
-        code = f"the file {name} of the package, SHA-256 {sha256}" if name else f"what it names: {architecture}"
-        msg = (
-            f"{contents.source} has a state dict as weights. To build its network, Python code would have to be run: "
-            f"{code}. Read it; if you trust it, say --trust-code, and it is run with your rights."
-        )
-        raise UnsafePackageError(msg)
-    path = contents.folder / written["source"]
-    try:
-        tensors = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # damaged files raise many kinds; torch's own text advises to run their code
-        msg = (
-            f"The weights {written['source']} of {contents.source} cannot be read as tensors, and other content (a "
-            "pickle that runs code) is not loaded."
-        )
-        raise PackageError(msg) from error
-    try:
-        network = _build_trusted(contents.folder, description)
-        network.load_state_dict(tensors)
-    except Exception as error:  # code of the package may raise anything
-        msg = f"The network of {contents.source} cannot be built: {type(error).__name__}: {error}"
-        raise PackageError(msg) from error
-    return network
-
-
-def _build_trusted(folder: Path, description: ModelDescr) -> nn.Module:
-    """Run the architecture's code."""
-    entry = description.weights.pytorch_state_dict
-    if entry is None:
-        msg = "a state dict in the description"
-        raise TypeError(msg)
-    architecture = entry.architecture
-    if isinstance(architecture, ArchitectureFromLibraryDescr):
-        module = importlib.import_module(architecture.import_from)
-    else:
-        # under a name of its own: two packages may have files of one name
-        path = folder / str(architecture.source)
-        name = f"s2d_zoo_trusted_{hashlib.sha256(path.read_bytes()).hexdigest()}"
-        found = importlib.util.spec_from_file_location(name, path)
-        if found is None or found.loader is None:
-            msg = f"Python code in {path.name}"
-            raise TypeError(msg)
-        module = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
-    network = getattr(module, str(architecture.callable))(**architecture.kwargs)
-    if not isinstance(network, nn.Module):
-        msg = f"{architecture.callable} gives {type(network).__name__}, no torch.nn.Module"
-        raise TypeError(msg)
-    return network
 
 
 def _sizes(taken: InputTensorDescr, given: OutputTensorDescr, source: Path) -> tuple[TileSizes, int]:
