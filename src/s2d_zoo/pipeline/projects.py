@@ -14,7 +14,7 @@ import xarray as xr
 from s2d_zoo.contract import find_background
 from s2d_zoo.data.axes import space_dims
 from s2d_zoo.errors import ConfigError, ScribbleError
-from s2d_zoo.rf_adapter.autocontext import AutocontextClassifier, stored_classifier
+from s2d_zoo.rf_adapter.autocontext import AutocontextClassifier, stored_classifier, stored_stage
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.ilastik_images import Frame, read_frames
 from s2d_zoo.rf_adapter.ilastik_project import IlastikProject, name_foreground, read_project
@@ -96,6 +96,8 @@ def open_classifier(
         return saved if foreground is None else saved.with_foreground(foreground)
     project = read_project(path)
     if foreground is None:
+        foreground = _named_foreground(project, choose_stage(project))
+    if foreground is None:
         if project.raw and all(raw.embedded for raw in project.raw):
             images = [frame.image for frame in read_frames(project)]
         foreground = choose_foreground(project, images)
@@ -125,12 +127,10 @@ def choose_foreground(
     """
     trained = choose_stage(project)
     stage = trained if stage is None else stage
+    named = _named_foreground(project, stage)
+    if named is not None:
+        return named
     names = project.stages[stage].class_names
-    fed = project.stages[stage].channels
-    if fed is not None and len(fed) == 1:
-        return fed[0] + 1
-    if find_background(names) is not None:
-        return name_foreground(names)
     listed = ", ".join(f"{label}: {name}" for label, name in enumerate(names, start=1))
     if len(names) != 2:
         msg = f"Which label of {project.path} is the foreground? There are {listed}. Say it, e.g. --foreground 2."
@@ -159,6 +159,15 @@ def choose_foreground(
     return label
 
 
+def _named_foreground(project: IlastikProject, stage: int) -> int | None:
+    """The label that the project itself says to be the objects', without a look at its images."""
+    fed = project.stages[stage].channels
+    if fed is not None and len(fed) == 1:
+        return fed[0] + 1
+    names = project.stages[stage].class_names
+    return None if find_background(names) is None else name_foreground(names)
+
+
 def retrain_classifier(
     path: Path,
     images: Sequence[Path] = (),
@@ -178,14 +187,11 @@ def retrain_classifier(
 
 
 def choose_stage(project: IlastikProject, *, retrain: bool = False) -> int:
-    """Which stage's labels count: that of the forest that is used, or, to be retrained, the last one with labels.
-
-    The rule for forests is that of `s2d_zoo.rf_adapter.autocontext.stored_classifier`.
-    """
-    last = len(project.stages) - 1
-    if retrain:
-        return next((stage for stage in range(last, 0, -1) if project.stages[stage].count_labels()), 0)
-    return last if project.stages[last].forest is not None else 0
+    """Which stage's labels count: that of the forest that is used, or, to be retrained, the last one with labels."""
+    if not retrain:
+        return stored_stage(project)
+    labelled = [number for number, stage in enumerate(project.stages) if stage.count_labels()]
+    return max(labelled, default=0)
 
 
 def _middle(image: xr.DataArray) -> xr.DataArray:

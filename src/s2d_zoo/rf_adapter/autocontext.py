@@ -105,6 +105,12 @@ class AutocontextClassifier:
         return predict_window(second, self.second.predict_features, seen, inside)
 
 
+def stored_stage(project: IlastikProject) -> int:
+    """The stage of the classifier that is stored: of Autocontext the second, if that one is trained."""
+    last = len(project.stages) - 1
+    return last if project.stages[last].forest is not None or project.stages[last].is_foreign else 0
+
+
 def stored_classifier(
     project: IlastikProject, *, foreground: int | None = None
 ) -> PixelClassifier | AutocontextClassifier:
@@ -114,6 +120,6 @@ def stored_classifier(
         ProjectFileError: if there is no forest, or it does not fit the features.
         ConfigError: if the foreground is not one of the labels, or cannot be told.
     """
-    if len(project.stages) > 1 and (project.stages[1].forest is not None or project.stages[1].is_foreign):
+    if stored_stage(project) > 0:
         return AutocontextClassifier(project.classifier(0, foreground=1), project.classifier(1, foreground=foreground))
     return project.classifier(0, foreground=foreground)
