@@ -14,9 +14,10 @@ import tifffile
 import xarray as xr
 
 from s2d_zoo.data import datasets
+from s2d_zoo.data.cache import cache_dir
 from s2d_zoo.data.dataset_originals import prepare
 from s2d_zoo.data.dataset_registry import Original
-from s2d_zoo.data.datasets import cache_dir, dataset_names, describe_dataset, load_dataset
+from s2d_zoo.data.datasets import dataset_names, describe_dataset, load_dataset
 from s2d_zoo.data.images import read_image, write_image
 from s2d_zoo.errors import AxesError, DownloadError, ImageFileError, UserInputError
 

@@ -5,9 +5,10 @@ import gzip
 import pytest
 from tests.zoo.local_zoo import sha256
 
+from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.errors import DownloadError
 from s2d_zoo.zoo import fetching
-from s2d_zoo.zoo.fetching import check_address, fetch_bytes, fetch_file, sha256_of
+from s2d_zoo.zoo.fetching import check_address, fetch_bytes, fetch_file
 
 CONTENT = bytes(range(256)) * 50
 

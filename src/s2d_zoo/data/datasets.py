@@ -14,22 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import platformdirs
 import pooch
 import requests
 import xarray as xr
 
 from s2d_zoo.data.atomic import atomic_write
 from s2d_zoo.data.axes import check_same_space
+from s2d_zoo.data.cache import cache_dir
 from s2d_zoo.data.dataset_originals import prepare
 from s2d_zoo.data.dataset_registry import DatasetDescription, Original, dataset_names, describe_dataset
 from s2d_zoo.data.images import read_image, read_labels
 from s2d_zoo.errors import DownloadError, UserInputError
 
-__all__ = ["LabelledImage", "cache_dir", "dataset_names", "describe_dataset", "load_dataset"]
+__all__ = ["LabelledImage", "dataset_names", "describe_dataset", "load_dataset"]
 
 _DATA_VARIABLE: Final = "S2D_ZOO_DATA"
-_CACHE_VARIABLE: Final = "S2D_ZOO_CACHE"
 _CHUNK_BYTES: Final = 2**20
 
 
@@ -40,11 +39,6 @@ class LabelledImage:
     name: str
     image: xr.DataArray  #: channel y x, as stored; attrs["pixel_size"] where known
     labels: xr.DataArray  #: y x, unsigned: instance ids or classes, 0 = background
-
-
-def cache_dir() -> Path:
-    """Where downloads are kept: ``S2D_ZOO_CACHE``, else the user's cache directory."""
-    return Path(os.environ.get(_CACHE_VARIABLE) or platformdirs.user_cache_dir("s2d-zoo"))
 
 
 def load_dataset(

@@ -19,6 +19,7 @@ from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.atomic import atomic_write
 from s2d_zoo.data.axes import as_image, space_dims
 from s2d_zoo.data.blockwise import Blocking, map_blocks
+from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.packaged_network import PackagedNetwork
 from s2d_zoo.errors import AxesError, PackageError, SavedFileError, UnsupportedFormatVersionError
 from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
@@ -204,7 +205,7 @@ def read_packaged_network(rdf: Mapping[str, Any], folder: Path) -> UNet:
             f"{architecture_sha}), which is none of s2d-zoo's, and code from packages is not run."
         )
         raise PackageError(msg)
-    if not source.is_file() or hashlib.sha256(source.read_bytes()).hexdigest() != stated:
+    if not source.is_file() or sha256_of(source) != stated:
         msg = f"The weights {entry['source']} of the package are missing, or not those that its description names."
         raise PackageError(msg)
     try:

@@ -4,7 +4,6 @@ TorchScript is loaded after a look at its code. A state dict needs Python code t
 it is trusted.
 """
 
-import hashlib
 import importlib
 import importlib.util
 import warnings
@@ -16,6 +15,7 @@ import torch
 from bioimageio.spec.model.v0_5 import ArchitectureFromLibraryDescr, ModelDescr
 from torch import nn
 
+from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.package_contents import PackageContents, is_remote
 from s2d_zoo.data.torchscript_file import reason_not_to_run
 from s2d_zoo.errors import PackageError, UnsafePackageError
@@ -60,7 +60,7 @@ def _hash_of(contents: PackageContents, name: object, stated: object, *, what: s
     if is_remote(str(name)) or not path.is_file():
         msg = f"The {what} of {contents.source} are not in the package: {name}. Get the whole of it: s2d-zoo download."
         raise PackageError(msg)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = sha256_of(path)
     if stated is not None and found != stated:
         msg = (
             f"The {what} of {contents.source}, {name}, are not those that its description names: expected SHA-256 "
@@ -143,7 +143,7 @@ def _build_trusted(folder: Path, description: ModelDescr) -> nn.Module:
     else:
         # under a name of its own: two packages may have files of one name
         path = folder / str(architecture.source)
-        name = f"s2d_zoo_trusted_{hashlib.sha256(path.read_bytes()).hexdigest()}"
+        name = f"s2d_zoo_trusted_{sha256_of(path)}"
         found = importlib.util.spec_from_file_location(name, path)
         if found is None or found.loader is None:
             msg = f"Python code in {path.name}"

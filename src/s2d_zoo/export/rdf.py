@@ -5,7 +5,6 @@ need, and writes files of the documentation in a form that these and ilastik can
 put together here, key by key, and read back by the library for validation once it is written.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from bioimageio.spec.utils import write_yaml
 from s2d_zoo import _version
 from s2d_zoo.architectures.pixel_forest import PixelForest
 from s2d_zoo.contract import RFContract
+from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.network import Network, channels_of, network_kwargs
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.export import weights
@@ -259,4 +259,4 @@ def _fusion(details: ModelDetails, tolerances: Tolerances) -> dict[str, Any]:
 
 
 def _file(folder: Path, name: str) -> dict[str, str]:
-    return {"source": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()}
+    return {"source": name, "sha256": sha256_of(folder / name)}

@@ -6,7 +6,6 @@ One worker (`s2d_zoo.validate.worker`) serves all sandboxes of this process: it 
 
 import atexit
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from bioimageio.spec import dump_description
 
+from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.network import own_architectures
 from s2d_zoo.data.package_contents import is_remote
 from s2d_zoo.data.torchscript_file import reason_not_to_run
@@ -107,7 +107,7 @@ class Sandbox:
         if "source" not in architecture:
             return "its architecture is code of another Python package, which is not run"
         path = self._model.contents.folder / architecture["source"]
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() not in own_architectures():
+        if not path.is_file() or sha256_of(path) not in own_architectures():
             return f"its architecture {architecture['source']} is not one of s2d-zoo, so this Python code is not run"
         return None
 

@@ -1,11 +1,11 @@
 """Checks that read the description and the files, and run nothing. None of them uses the network."""
 
-import hashlib
 from collections.abc import Iterator
 from typing import Final
 
 from bioimageio.spec.model.v0_5 import ModelDescr
 
+from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.model_description import read_model_description
 from s2d_zoo.data.package_contents import FileReference, PackageContents, is_outside, is_remote
 from s2d_zoo.errors import PackageError
@@ -122,8 +122,7 @@ def _file_fault(contents: PackageContents, reference: FileReference) -> str | No
         return f"{reference.where} names {reference.name}, which is not in the package"
     if reference.sha256 is None:
         return None
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if found == reference.sha256:
         return None
     return (

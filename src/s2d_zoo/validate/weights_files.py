@@ -1,11 +1,11 @@
 """W03 and S02: which weights formats there are, who runs them, and which of them are Python code."""
 
-import hashlib
 from collections.abc import Iterator
 from typing import Final
 
 from bioimageio.spec.model.v0_5 import ArchitectureFromLibraryDescr, CustomProcessingDescr
 
+from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.network import own_architectures
 from s2d_zoo.validate.checks import Check, Consumer
 from s2d_zoo.validate.findings import Finding, fails, limits, to_results
@@ -67,8 +67,6 @@ def foreign_architecture(model: OpenedModel) -> str | None:
         return f"the PyTorch weights need the Python package {architecture.import_from}"
     name = str(architecture.source)
     path = local_file(model.contents, name)
-    if path is not None:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() in own_architectures():
-                return None
+    if path is not None and sha256_of(path) in own_architectures():
+        return None
     return f"the PyTorch weights need Python code from the package ({name})"

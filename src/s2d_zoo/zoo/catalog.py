@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from s2d_zoo.data.atomic import read_json, write_json
-from s2d_zoo.data.datasets import cache_dir
+from s2d_zoo.data.cache import cache_dir
 from s2d_zoo.errors import DownloadError, SavedFileError
 from s2d_zoo.zoo.fetching import fetch_bytes
 

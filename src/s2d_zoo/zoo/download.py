@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from s2d_zoo.data.atomic import atomic_write
-from s2d_zoo.data.datasets import cache_dir
+from s2d_zoo.data.cache import cache_dir
+from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.package_contents import PackageContents, is_remote, open_package
 from s2d_zoo.errors import ConfigError, DownloadError, PackageError, UserInputError
 from s2d_zoo.zoo.catalog import Catalog, read_catalog
@@ -26,7 +27,7 @@ from s2d_zoo.zoo.downloads import (
     read_record,
     write_record,
 )
-from s2d_zoo.zoo.fetching import fetch_file, sha256_of
+from s2d_zoo.zoo.fetching import fetch_file
 from s2d_zoo.zoo.lookup import Wanted, at_address, at_path, check_name, look_up, plain_name
 from s2d_zoo.zoo.package_files import collect, copy_checked
 

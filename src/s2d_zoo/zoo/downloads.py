@@ -5,7 +5,7 @@
     CACHE/zoo/models/KEY/record.json      what it is, where it came from, when, and the SHA-256 of its files
     CACHE/zoo/partial/KEY/                a download that was interrupted; the same command goes on from there
 
-CACHE is `s2d_zoo.data.datasets.cache_dir`. Every folder may be deleted.
+CACHE is `s2d_zoo.data.cache.cache_dir`. Every folder may be deleted.
 """
 
 import logging
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from s2d_zoo.data.atomic import read_json, write_json
-from s2d_zoo.data.datasets import cache_dir
+from s2d_zoo.data.cache import cache_dir
+from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.errors import SavedFileError
-from s2d_zoo.zoo.fetching import sha256_of
 
 RECORD: Final = "record.json"
 PACKAGE: Final = "package"

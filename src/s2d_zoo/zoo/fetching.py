@@ -125,12 +125,6 @@ def check_address(url: str) -> None:
         raise DownloadError(msg)
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as 64 digits."""
-    found: str = pooch.file_hash(str(path), alg="sha256")
-    return found
-
-
 def _check_sha256(sha256: str | None, url: str) -> None:
     if sha256 is not None and not _SHA256.fullmatch(sha256):
         msg = f"Expected 64 hexadecimal digits as SHA-256 of {url}, found {sha256!r}. Its description is damaged."

@@ -10,10 +10,10 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from bioimageio.spec.utils import write_yaml
 
+from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.package_contents import PackageContents, is_outside, is_remote
 from s2d_zoo.errors import PackageError, UnsafePackageError
 from s2d_zoo.zoo.downloads import DESCRIPTION
-from s2d_zoo.zoo.fetching import sha256_of
 
 _DESCRIPTIONS: Final = frozenset({DESCRIPTION, "bioimageio.yaml", "model.yaml"})
 #: of format 0.4: lists of names
