@@ -7,7 +7,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from s2d_zoo.data.scores import Score, score_foreground, score_masks, score_strokes
+from s2d_zoo.data.scores import Score, calibration_error, score_foreground, score_masks, score_strokes
 from s2d_zoo.errors import AxesError
 
 
@@ -77,3 +77,20 @@ def test_other_pixels_are_refused(other):
 def test_strokes_can_tell_only_if_two_classes_are_painted(painted, expected):
     score = score_strokes([plane([[0.9, 0.8, 0.0]])], [plane([painted], "uint8")], foreground=2)
     assert (score.iou if score else None) == expected
+
+
+def test_the_calibration_error_is_the_distance_from_frequencies():
+    """Ten px at 0.75 of which half are foreground, ten at 0.05 of which none: 0.25 and 0.05, ten each."""
+    foreground = plane([[0.75] * 10 + [0.05] * 10 + [0.9] * 5])
+    strokes = plane([[2] * 5 + [1] * 15 + [0] * 5], "uint8")
+    assert calibration_error([foreground], [strokes], foreground=2) == pytest.approx(0.15, abs=1e-6)
+    assert calibration_error([foreground, foreground], [strokes, strokes], foreground=2) == pytest.approx(0.15, abs=1e-6)
+    # the other label: of those at 0.75 half, of those at 0.05 all
+    assert calibration_error([foreground], [strokes], foreground=1) == pytest.approx((0.25 + 0.95) / 2, abs=1e-6)
+
+
+def test_sure_and_right_is_calibrated():
+    strokes = plane([[2, 2, 1, 1, 0]], "uint8")
+    assert calibration_error([plane([[1, 1, 0, 0, 0.5]])], [strokes], foreground=2) == 0
+    assert calibration_error([plane([[0, 0, 1, 1, 0.5]])], [strokes], foreground=2) == 1
+    assert calibration_error([plane([[0, 1]])], [plane([[0, 0]], "uint8")], foreground=2) == 0

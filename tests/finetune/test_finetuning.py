@@ -18,13 +18,15 @@ from s2d_zoo.errors import AxesError, ConfigError, NotImprovedError, UserInputEr
 from s2d_zoo.finetune import finetuning
 from s2d_zoo.finetune.finetuning import (
     SegmentorSettings,
+    SegmentorTraining,
     apply_segmentor,
     fit_segmentor,
     new_segmentor,
     train_segmentor,
 )
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels
-from s2d_zoo.trainer import TrainingResult, TrainingSettings
+from s2d_zoo.finetune.variation import vary_patches
+from s2d_zoo.trainer import TrainingSettings
 
 SIZE = 48
 
@@ -74,11 +76,11 @@ def test_a_segmentor_learns_its_labels_and_is_tested_on_held_out_strokes(tmp_pat
     image, mask = bright
     start = new_segmentor([image], tiny(**LONG))
     training = train_segmentor(
-        start, [image], [labels_of(mask)], tiny(**LONG), folder=tmp_path, held_out=[strokes_on(mask)]
+        start, [image], [labels_of(mask)], tiny(**LONG), folder=tmp_path, held_out=[strokes_on(mask)], untrained=True
     )
     assert training.steps == 40
-    assert training.end_iou > 0.9
-    assert training.end_iou >= training.start_iou
+    assert training.end.iou > 0.9
+    assert training.end.iou >= training.start.iou
     assert agreement(training.model, image, mask) > 0.9
 
 
@@ -132,7 +134,7 @@ def worse(base_model):
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.fill_(-20.0)
-    return TrainingResult(model=model.eval(), steps=1, validation_loss=None)
+    return SegmentorTraining(model=model.eval(), steps=1)
 
 
 def better(base_model):
@@ -148,11 +150,11 @@ def test_the_guard_compares_with_the_start(tmp_path, bright, monkeypatch):
     start = better(new_segmentor([image], tiny())).model
     monkeypatch.setattr(finetuning, "fit_segmentor", lambda base_model, *_, **__: worse(base_model))
     strokes = [strokes_on(mask)]
-    with pytest.raises(NotImprovedError, match=r"IoU of 0.000, its start 0\.5"):
+    with pytest.raises(NotImprovedError, match=r"worse than its start: IoU 0\.000, before 0\.5.*--allow-worse"):
         train_segmentor(start, [image], [labels_of(mask)], tiny(), folder=tmp_path, held_out=strokes)
     monkeypatch.setattr(finetuning, "fit_segmentor", lambda base_model, *_, **__: better(base_model))
     training = train_segmentor(start, [image], [labels_of(mask)], tiny(), folder=tmp_path, held_out=strokes)
-    assert training.end_iou == training.start_iou  # as good as the start is good enough
+    assert training.end.iou == training.start.iou  # as good as the start is good enough
 
 
 def test_the_foreground_of_held_out_strokes_may_have_another_label(tmp_path, bright, monkeypatch):
@@ -162,7 +164,31 @@ def test_the_foreground_of_held_out_strokes_may_have_another_label(tmp_path, bri
     training = train_segmentor(
         start, [image], [labels_of(mask)], tiny(), folder=tmp_path, held_out=[strokes_on(mask)], foreground=1
     )
-    assert training.end_iou == pytest.approx(0.5)
+    assert training.end.iou == pytest.approx(0.5)
+
+
+def sure(base_model, bias):
+    """The same everywhere, more or less sure."""
+    result = worse(base_model)
+    with torch.no_grad():
+        result.model.head.bias.fill_(bias)
+    return result
+
+
+def test_probabilities_must_not_mean_less_than_before(tmp_path, bright, monkeypatch):
+    """Half of the strokes are foreground: 0.55 everywhere is better calibrated than 0.99 everywhere, at the same IoU."""
+    image, mask = bright
+    start = sure(new_segmentor([image], tiny()), 0.2).model
+    monkeypatch.setattr(finetuning, "fit_segmentor", lambda base_model, *_, **__: sure(base_model, 5.0))
+    given = {"folder": tmp_path, "held_out": [strokes_on(mask)]}
+    with pytest.raises(NotImprovedError, match=r"start: calibration error 0\.493, before 0\.050\. It is not"):
+        train_segmentor(start, [image], [labels_of(mask)], tiny(), **given)
+    allowed = train_segmentor(start, [image], [labels_of(mask)], tiny(), **given, allow_worse=True)
+    assert allowed.worse == "calibration error 0.493, before 0.050"
+    assert allowed.end.calibration_error == pytest.approx(0.4933, abs=1e-4)
+    # random weights say 0.5 everywhere and are calibrated by chance
+    untrained = train_segmentor(start, [image], [labels_of(mask)], tiny(), **given, untrained=True)
+    assert (untrained.worse, untrained.start.iou, untrained.end.iou) == ("", 0.5, 0.5)
 
 
 @pytest.mark.parametrize("empty", [True, False], ids=["none given", "none painted"])
@@ -171,8 +197,8 @@ def test_without_held_out_strokes_nothing_is_checked(tmp_path, bright, empty):
     held_out = [] if empty else [xr.zeros_like(strokes_on(mask))]
     start = new_segmentor([image], tiny())
     training = train_segmentor(start, [image], [labels_of(mask)], tiny(), folder=tmp_path, held_out=held_out)
-    assert training.start_iou is None
-    assert training.end_iou is None
+    assert training.start is None
+    assert training.end is None
 
 
 def test_labels_that_count_nowhere_are_refused(tmp_path, bright):
@@ -318,7 +344,7 @@ def test_a_model_of_another_package_is_trained_with_its_preprocessing(tmp_path, 
     before = {name: values.clone() for name, values in base.network.state_dict().items()}
     settings = tiny(**{**LONG, "steps": 80})
     training = train_segmentor(base, [image], [labels_of(mask)], settings, folder=tmp_path, held_out=[strokes_on(mask)])
-    assert training.end_iou > 0.9
+    assert training.end.iou > 0.9
     assert training.model.id == base.id
     assert apply_segmentor(training.model, image).shape == (channels, SIZE, SIZE)
     torch.testing.assert_close(dict(base.network.state_dict()), before, rtol=0, atol=0)
@@ -339,3 +365,47 @@ def test_an_image_of_one_value_does_not_divide_by_nothing(tmp_path, bright, fore
     image, mask = bright
     training = fit_segmentor(foreign(), [image * 0], [labels_of(mask)], tiny(), folder=tmp_path)
     assert np.isfinite(apply_segmentor(training.model, image * 0).values).all()
+
+
+class Fixed(TwoLevels):
+    """Takes one size only, whatever is tried."""
+
+    def forward(self, image):
+        return super().forward(image.view(-1, 1, 64, 64))
+
+
+@pytest.mark.parametrize("network", [TwoLevels, Fixed])
+def test_a_network_of_one_size_is_trained_on_patches_that_it_takes(tmp_path, folder, bright, network, monkeypatch):
+    image, mask = bright
+    put_network(folder, seeded(network()), torch.rand(1, 1, 64, 64))
+    for axis in (*folder.rdf["inputs"][0]["axes"][2:], *folder.rdf["outputs"][0]["axes"][2:]):
+        axis["size"] = 64
+        axis.pop("halo", None)
+    np.save(folder.path / "test_input.npy", np.random.default_rng(0).random((1, 1, 64, 64), dtype=np.float32))
+    with open_package(folder.save()) as contents:
+        base = load_packaged_model(contents)
+    sizes = []
+    monkeypatch.setattr(
+        finetuning, "PatchDataset", lambda sources, settings, **_: sizes.append(settings.size) or _Stop.now()
+    )
+    with pytest.raises(_Stop):
+        fit_segmentor(base, [image], [labels_of(mask)], tiny(), folder=tmp_path)
+    assert sizes == [32 if network is TwoLevels else 64]
+
+
+class _Stop(Exception):  # noqa: N818 - no error
+    @classmethod
+    def now(cls):
+        raise cls
+
+
+@pytest.mark.parametrize("inputs", ["raw", "probabilities"])
+def test_patches_of_probabilities_stay_probabilities(inputs):
+    patch = {"image": torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(0))}
+    vary = vary_patches(inputs, torch.ones(1, 1, 1))
+    varied = [vary(dict(patch), np.random.default_rng(seed))["image"] for seed in range(20)]
+    assert not any(torch.equal(one, patch["image"]) for one in varied)
+    inside = [bool(((one >= 0) & (one <= 1)).all()) for one in varied]
+    assert all(inside) == (inputs == "probabilities")
+    again = vary(dict(patch), np.random.default_rng(0))["image"]
+    torch.testing.assert_close(again, varied[0], rtol=0, atol=0)

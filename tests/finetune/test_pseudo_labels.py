@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2d_zoo.errors import AxesError, ConfigError, UserInputError
-from s2d_zoo.finetune.pseudo_labels import consensus_labels, stroke_labels
+from s2d_zoo.finetune.pseudo_labels import consensus_labels, dense_labels, stroke_labels
 
 
 def member(*foreground):
@@ -119,3 +119,16 @@ def test_strokes_alone_are_labels_where_they_were_painted_and_nowhere_else():
 
 def test_strokes_alone_take_another_label_for_the_foreground():
     np.testing.assert_array_equal(stroke_labels(row(1, 2), foreground=1).labels[0, 0], [1, 0])
+
+
+def test_of_an_image_that_is_labelled_throughout_every_pixel_counts():
+    instances = xr.DataArray(np.array([[0, 0, 3, 3, 3, 0, 0]], dtype=np.uint16), dims=("y", "x"))
+    labels = dense_labels(instances)
+    assert labels.labels.values.tolist() == [[[0, 0, 1, 1, 1, 0, 0]], [[0, 1, 1, 0, 1, 1, 0]]]
+    assert labels.weights.values.tolist() == [[1] * 7]
+    assert (labels.labels.dtype, labels.weights.dtype, labels.kept) == (np.float32, np.float32, 1.0)
+    # strokes know better
+    corrected = dense_labels(instances, scribbles=row(2, 0, 1, 0, 0, 0, 0))
+    assert corrected.labels.values[0].tolist() == [[1, 0, 0, 1, 1, 0, 0]]
+    with pytest.raises(AxesError):
+        dense_labels(instances, scribbles=row(2, 0))

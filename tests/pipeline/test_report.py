@@ -136,8 +136,8 @@ def test_json_says_what_the_run_says(run, facts, page):
     assert facts["problem"] is None
     assert facts["enhancer"] == "tiny-enhancer"
     assert facts["kept_fraction"] == round(result.kept, 4)
-    assert facts["held_out_iou"]["start"] == training.start_iou
-    assert facts["held_out_iou"]["segmentor"] == training.end_iou
+    assert facts["held_out_iou"]["start"] == training.start.iou
+    assert facts["held_out_iou"]["segmentor"] == training.end.iou
     assert 0 <= facts["held_out_iou"]["pseudo_labels"] <= 1
     assert facts["strokes"] == {"training": 6, "held_out": 2}
     assert facts["seed"] == 4

@@ -136,15 +136,15 @@ def finetune(files, output, tiny_settings, **options):
 
 def test_a_segmentor_is_trained_as_in_a_whole_run(run, files, tmp_path, tiny_settings):
     training = finetune(files, tmp_path / "net.safetensors", tiny_settings)
-    assert training.end_iou is None
+    assert training.end is None
     assert (tmp_path / "net.safetensors").read_bytes() == run.lasting["segmentor.safetensors"]
 
 
 def test_held_out_strokes_and_a_base_model_are_used(run, files, tmp_path, tiny_settings):
     files = replace(files, held_out=run.inputs.scribbles, base_model=run.output / "segmentor.safetensors")
     training = finetune(files, tmp_path / "net.safetensors", tiny_settings)
-    assert training.start_iou is not None
-    assert training.end_iou >= training.start_iou
+    assert training.start is not None
+    assert training.end.iou >= training.start.iou
     before = load_network(run.output / "segmentor.safetensors").head.weight
     assert not np.allclose(training.model.head.weight.detach(), before.detach())
 

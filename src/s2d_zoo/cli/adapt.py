@@ -115,10 +115,10 @@ def _echo_segmentor(segmentors: Any) -> None:  # noqa: ANN401 - heavy
     if segmentors.problem:
         click.echo(f"No segmentor: {segmentors.problem}", err=True)
     training = segmentors.training
-    if training is None or training.end_iou is None:
+    if training is None or training.end is None:
         return
-    click.echo(f"IoU, held-out strokes, segmentor: {training.end_iou:.3f} (its start: {training.start_iou:.3f})")
-    if training.end_iou < _POOR_IOU:
+    click.echo(f"IoU, held-out strokes, segmentor: {training.end.iou:.3f} (its start: {training.start.iou:.3f})")
+    if training.end.iou < _POOR_IOU:
         click.echo(
             "The segmentor finds hardly any of the held-out strokes: look at the pictures in the report before you use "
             "it. More --steps, or more strokes, may help.",

@@ -56,8 +56,8 @@ def finetune(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         overwrite=chosen["overwrite"],
         progress=not chosen["quiet"],
     )
-    if training.end_iou is not None and training.start_iou is not None:
-        click.echo(f"IoU on held-out strokes: {training.end_iou:.3f}, before training {training.start_iou:.3f}")
+    if training.end is not None and training.start is not None:
+        click.echo(f"IoU on held-out strokes: {training.end.iou:.3f}, before training {training.start.iou:.3f}")
     else:
         click.echo("not tested on held-out strokes: give --held-out, with strokes of foreground and background")
     click.echo(f"network: {chosen['output']}")

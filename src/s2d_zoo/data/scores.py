@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 
 from s2d_zoo.data.axes import check_same_space
+
+#: into as many equal parts the probabilities are sorted to see whether they mean what they say
+_BINS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,34 @@ def score_strokes(
         return None
     predicted = [one.values[mask] >= 0.5 for one, mask in zip(foregrounds, painted, strict=True)]
     return score_masks(predicted, actual)
+
+
+def calibration_error(
+    foregrounds: Sequence[xr.DataArray], strokes: Sequence[xr.DataArray], *, foreground: int
+) -> float:
+    """How far foreground probabilities are from frequencies, on painted pixels: the expected calibration error.
+
+    Pixels are sorted by their probability into ten bins of equal width; the error is the mean, over pixels, of the
+    distance between a bin's mean probability and its share of foreground (Guo et al. 2017, arXiv:1706.04599, for the
+    probability of one class).
+
+    Args:
+        foregrounds: (z) y x, float in [0, 1], one for each image.
+        strokes: (z) y x, 0 = not painted, one for each image.
+        foreground: label of the foreground.
+
+    Returns:
+        The error in [0, 1]; 0 where nothing is painted.
+    """
+    pairs = [
+        (one.values[mask.values > 0], mask.values[mask.values > 0])
+        for one, mask in zip(foregrounds, strokes, strict=True)
+    ]
+    given = np.concatenate([probabilities for probabilities, _ in pairs]).astype(np.float64)
+    actual = np.concatenate([labels for _, labels in pairs]) == foreground
+    bins = np.minimum((given * _BINS).astype(int), _BINS - 1)
+    gaps = np.bincount(bins, given - actual, minlength=_BINS)  # mean distance of a bin, times its pixels
+    return float(np.abs(gaps).sum() / max(1, given.size))
 
 
 def score_masks(predicted: list[np.ndarray[Any, Any]], actual: list[np.ndarray[Any, Any]]) -> Score:

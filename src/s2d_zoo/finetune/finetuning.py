@@ -1,15 +1,17 @@
-"""Training a segmentor, raw image to foreground and boundary, on pseudo-labels; and the guard on its worth."""
+"""Training a network further, or anew, on strokes or pseudo-labels; and the guard on its worth.
+
+A segmentor takes the raw image, an enhancer the probabilities of a forest; both learn foreground and boundary.
+"""
 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Generic, cast
+from typing import Final, Generic, cast
 
 import numpy as np
 import torch
 import xarray as xr
-from monai.transforms import Compose, RandGaussianNoise, RandGaussianSmooth
 from typing_extensions import TypeVar
 
 from s2d_zoo.architectures.unet import UNet
@@ -17,10 +19,11 @@ from s2d_zoo.data.axes import space_dims
 from s2d_zoo.data.network import apply_network, channels_of
 from s2d_zoo.data.packaged_model import PackagedModel
 from s2d_zoo.data.packaged_network import PackagedNetwork
-from s2d_zoo.data.patches import IMAGE, PatchDataset, PatchSettings, PatchSource, Sample, without_metadata
-from s2d_zoo.data.scores import score_strokes
+from s2d_zoo.data.patches import PatchDataset, PatchSettings, PatchSource
+from s2d_zoo.data.scores import calibration_error, score_strokes
 from s2d_zoo.errors import AxesError, NotImprovedError, UserInputError
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels
+from s2d_zoo.finetune.variation import Inputs, vary_patches
 from s2d_zoo.finetune.weighting import Weighting, check_weighting, pixel_weights, weighted_loss
 from s2d_zoo.trainer import TrainingSettings, TwoViews, check_network_size, train
 from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
@@ -31,8 +34,6 @@ NetworkT = TypeVar("NetworkT", bound=UNet | PackagedNetwork)
 
 #: grey-value percentiles that the network's input normalisation maps to 0 and 1
 _LOW, _HIGH = 5.0, 99.0
-#: brightness of training patches varies by up to this factor either way
-_BRIGHTNESS: Final = 1.6
 #: of an image of one value, after preprocessing
 _SMALLEST: Final = 1e-6
 
@@ -60,13 +61,22 @@ class SegmentorSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutScore:
+    """How a model does on strokes that it never saw."""
+
+    iou: float  #: of the foreground at 0.5, on painted pixels
+    calibration_error: float  #: of its probability there (see `s2d_zoo.data.scores.calibration_error`)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentorTraining(Generic[BaseT]):
-    """A trained segmentor, and how it does on strokes that it never saw."""
+    """A trained network, and how it does on strokes that it never saw."""
 
     model: BaseT
     steps: int
-    start_iou: float | None  #: of the untrained start on the held-out strokes; None where none were held out
-    end_iou: float | None  #: of the trained model on the same
+    start: HeldOutScore | None = None  #: of the base model; None where no strokes were held out
+    end: HeldOutScore | None = None  #: of the trained model on the same
+    worse: str = ""  #: in what it is worse than its start, in words; empty where in nothing
 
 
 def new_segmentor(images: Sequence[xr.DataArray], settings: SegmentorSettings) -> UNet:
@@ -111,25 +121,32 @@ def train_segmentor(
     folder: Path,
     held_out: Sequence[xr.DataArray] = (),
     foreground: int = 2,
+    inputs: Inputs = "raw",
+    untrained: bool = False,
+    allow_worse: bool = False,
     progress: str | None = None,
 ) -> SegmentorTraining[BaseT]:
-    """Train a segmentor, or go on with an interrupted training; give it back only if it got no worse.
+    """Train a network, or go on with an interrupted training; give it back only if it got no worse.
 
     Args:
         base_model: to start from, and not changed: one of our networks, or a model of anybody's package. The latter
             gets the images preprocessed as its description says, its normalisation layers stay as they are, and it
             learns the foreground alone if it has one channel.
-        images: channel y x, any number type.
+        images: channel y x: raw, any number type, or probabilities in [0, 1].
         labels: one for each image.
         settings: training and patches.
         folder: for checkpoints.
-        held_out: (z) y x, uint8, strokes that are in no label: the trained model must do on them at least as
-            well as the base model. Not checked unless both foreground and another class are held out.
+        held_out: y x, uint8, strokes that are in no label, one for each image: the trained model must do on them at
+            least as well as the base model, in IoU and in calibration error, to three digits. Not checked unless both
+            foreground and another class are held out.
         foreground: label of the foreground in the strokes.
+        inputs: what the images are, which decides how patches are varied.
+        untrained: the base model has random weights, so that its calibration means nothing and is not compared.
+        allow_worse: give it back in any case, and say what is worse.
         progress: label of the progress bar on stderr.
 
     Raises:
-        NotImprovedError: if the model ends worse than it began.
+        NotImprovedError: if the model ends worse than it began, unless that is allowed.
         UserInputError: if all weights are 0.
         AxesError: if an image is not 2D, or has other channels than the base model takes.
     """
@@ -137,16 +154,18 @@ def train_segmentor(
     if not any(bool((one.weights > 0).any()) for one in labels):
         msg = "All pseudo-labels have weight 0: the forests agree nowhere. Paint more strokes, or ask less confidence."
         raise UserInputError(msg)
-    start = _stroke_iou(base_model, images, held_out, foreground)
-    result = fit_segmentor(base_model, images, labels, settings, folder=folder, progress=progress)
-    end = _stroke_iou(result.model, images, held_out, foreground)
-    if start is not None and end is not None and end < start:
+    start = _held_out_score(base_model, images, held_out, foreground)
+    result = fit_segmentor(base_model, images, labels, settings, folder=folder, inputs=inputs, progress=progress)
+    end = _held_out_score(result.model, images, held_out, foreground)
+    worse = "" if start is None or end is None else _compare(start, end, untrained=untrained)
+    if worse and not allow_worse:
         msg = (
-            f"On the held-out strokes the trained segmentor reaches an IoU of {end:.3f}, its start {start:.3f}: "
-            "it is not given out. Look at the pseudo-labels in the report; paint more strokes, or train longer."
+            f"On the held-out strokes the trained model is worse than its start: {worse}. It is not given out. Look at "
+            "the pseudo-labels; paint more strokes, train longer, or train less of it at a lower rate. --allow-worse "
+            "gives it out all the same."
         )
         raise NotImprovedError(msg)
-    return SegmentorTraining(model=result.model, steps=result.steps, start_iou=start, end_iou=end)
+    return replace(result, start=start, end=end, worse=worse)
 
 
 def fit_segmentor(
@@ -156,6 +175,7 @@ def fit_segmentor(
     settings: SegmentorSettings,
     *,
     folder: Path,
+    inputs: Inputs = "raw",
     progress: str | None = None,
 ) -> SegmentorTraining[BaseT]:
     """Train without the guard (for baselines); see `train_segmentor`."""
@@ -167,11 +187,12 @@ def fit_segmentor(
         weight = pixel_weights(one, settings.weighting)
         focus = np.flatnonzero((one.labels.values[0] >= 0.5) & (weight[0] > 0))
         sources.append(PatchSource(image=image.values, target=one.labels.values[:given], weight=weight, focus=focus))
-    vary = _VaryRaw(_spread(network, prepared))
+    vary = vary_patches(inputs if network is base_model else "preprocessed", _spread(network, prepared))
     finish = TwoViews(vary) if settings.training.mean_teacher else vary
+    patches = replace(settings.patches, size=_patch_size(network, settings.patches.size))
     result = train(
         _copied(network),
-        PatchDataset(sources, settings.patches, finish=finish, seed=settings.training.seed),
+        PatchDataset(sources, patches, finish=finish, seed=settings.training.seed),
         settings.training,
         folder=folder,
         loss=weighted_loss(settings.weighting, channels=given),
@@ -180,7 +201,7 @@ def fit_segmentor(
     trained: UNet | PackagedModel | PackagedNetwork = result.model
     if isinstance(base_model, PackagedModel) and isinstance(trained, PackagedNetwork):
         trained = replace(base_model, network=trained)
-    return SegmentorTraining(model=cast("BaseT", trained), steps=result.steps, start_iou=None, end_iou=None)
+    return SegmentorTraining(model=cast("BaseT", trained), steps=result.steps)
 
 
 def apply_segmentor(model: UNet | PackagedModel, image: xr.DataArray) -> xr.DataArray:
@@ -217,6 +238,19 @@ def _spread(network: UNet | PackagedNetwork, images: Sequence[xr.DataArray]) -> 
     return torch.tensor(np.maximum(high - low, _SMALLEST), dtype=torch.float32).reshape(-1, 1, 1)
 
 
+def _patch_size(network: UNet | PackagedNetwork, wanted: int) -> int:
+    """Px of the patches to train on: networks of one size often take others, where nothing in them is fixed."""
+    if isinstance(network, UNet) or network.tiles.at_least(wanted) == wanted:
+        return wanted
+    patch = torch.zeros(1, network.channels[0], wanted, wanted)
+    try:
+        with torch.no_grad():
+            takes = network(patch).shape[2:] == patch.shape[2:]
+    except RuntimeError:
+        takes = False
+    return wanted if takes else network.tiles.at_least(wanted)
+
+
 def _check_images(base_model: UNet | PackagedModel, images: Sequence[xr.DataArray]) -> None:
     channels = channels_of(base_model.network if isinstance(base_model, PackagedModel) else base_model)[0]
     for image in images:
@@ -225,33 +259,25 @@ def _check_images(base_model: UNet | PackagedModel, images: Sequence[xr.DataArra
             raise AxesError(msg)
 
 
-def _stroke_iou(
+def _held_out_score(
     model: UNet | PackagedModel, images: Sequence[xr.DataArray], held_out: Sequence[xr.DataArray], foreground: int
-) -> float | None:
-    """IoU of the foreground on painted pixels; None where they cannot tell."""
+) -> HeldOutScore | None:
+    """On painted pixels; None where they cannot tell."""
     if not any(bool((strokes > 0).any()) for strokes in held_out):
         return None
     foregrounds = [apply_segmentor(model, image)[0] for image in images]
     score = score_strokes(foregrounds, held_out, foreground=foreground)
-    return None if score is None else score.iou
+    if score is None:
+        return None
+    error = calibration_error(foregrounds, held_out, foreground=foreground)
+    return HeldOutScore(iou=score.iou, calibration_error=error)
 
 
-class _VaryRaw:
-    """Vary brightness, sharpness and noise of a patch, each channel by its own spread of values (channel 1 1)."""
-
-    def __init__(self, spread: torch.Tensor) -> None:
-        self._spread = spread
-        self._blur_and_noise = Compose(
-            [
-                RandGaussianSmooth(prob=0.2, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
-                RandGaussianNoise(prob=0.3, std=0.05),
-            ]
-        )
-
-    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
-        factor = float(np.exp(generator.uniform(-np.log(_BRIGHTNESS), np.log(_BRIGHTNESS))))
-        image = sample[IMAGE] / self._spread * factor + float(generator.normal(0, 0.05))
-        self._blur_and_noise.set_random_state(seed=int(generator.integers(2**31)))
-        with without_metadata():
-            varied: Any = self._blur_and_noise(image)
-        return {**sample, IMAGE: torch.as_tensor(np.asarray(varied), dtype=torch.float32) * self._spread}
+def _compare(start: HeldOutScore, end: HeldOutScore, *, untrained: bool) -> str:
+    """In what a model got worse, to the digits that are shown."""
+    found = []
+    if round(end.iou, 3) < round(start.iou, 3):
+        found.append(f"IoU {end.iou:.3f}, before {start.iou:.3f}")
+    if not untrained and round(end.calibration_error, 3) > round(start.calibration_error, 3):
+        found.append(f"calibration error {end.calibration_error:.3f}, before {start.calibration_error:.3f}")
+    return "; ".join(found)

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from s2d_zoo.data.axes import check_same_space, space_dims
+from s2d_zoo.data.targets import foreground_and_boundary
 from s2d_zoo.errors import ConfigError, UserInputError
 from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 
@@ -97,3 +98,23 @@ def stroke_labels(scribbles: xr.DataArray, *, foreground: int = 2) -> PseudoLabe
         painted=xr.DataArray(painted > 0, dims=dims),
         strokes_only=True,
     )
+
+
+def dense_labels(
+    instances: xr.DataArray, *, scribbles: xr.DataArray | None = None, foreground: int = 2
+) -> PseudoLabels:
+    """Labels of an image that is labelled throughout: every pixel counts.
+
+    Args:
+        instances: (z) y x, integers, 0 = background, each object its own number.
+        scribbles: (z) y x, 0 = unlabelled; painted pixels get their own foreground.
+        foreground: label of the foreground in the strokes.
+
+    Raises:
+        AxesError: if the strokes differ in size.
+    """
+    labels = foreground_and_boundary(instances).astype(np.float32)
+    if scribbles is not None:
+        check_same_space(instances, scribbles, names=("labels", "strokes"))
+        labels.values[0] = np.where(scribbles.values > 0, scribbles.values == foreground, labels.values[0])
+    return PseudoLabels(labels=labels, weights=xr.ones_like(labels[0], dtype=np.float32).drop_vars(CHANNEL))

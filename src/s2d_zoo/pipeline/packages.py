@@ -156,14 +156,14 @@ def _write_segmentor(
         training_data_license="not stated; that of the images",
         strokes=f"{split.n_training} strokes for training and {split.n_held_out} held out for testing",
         seed=settings.seed,
-        evaluation="Foreground IoU at 0.5" if scores or training.end_iou is not None else "",
+        evaluation="Foreground IoU at 0.5" if scores or training.end is not None else "",
         figures={
             f"{method}, {subset} images": score.iou
             for subset, methods in scores.items()
             for method, score in methods.items()
             if method != "fused"
         }
-        | ({} if training.end_iou is None else {"segmentor, held-out strokes": training.end_iou}),
+        | ({} if training.end is None else {"segmentor, held-out strokes": training.end.iou}),
         lineage=(
             classifier_in_words(job),
             f"Enhancer: {job.enhancer.id}",

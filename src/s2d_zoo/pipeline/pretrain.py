@@ -224,11 +224,12 @@ def _diameters(image: LabelledImage) -> np.ndarray[Any, Any]:
 def _evaluate(
     enhancer: Enhancer, settings: PretrainSettings, data_dir: Path | None, *, progress: bool
 ) -> tuple[Comparison, ...]:
-    """On the datasets' test splits, and on simulated images with seeds of their own."""
+    """On the datasets' test splits, and on simulated images with seeds of their own if there were such in training."""
     groups = {
         f"{name}, test split": list(load_dataset(name, "test", data_dir=data_dir)) for name in settings.source.datasets
     }
-    groups["simulated nuclei"] = simulated_images(12, purpose="evaluation", seed=settings.seed)
+    if settings.source.n_simulated:
+        groups["simulated nuclei"] = simulated_images(12, purpose="evaluation", seed=settings.seed)
     return tuple(
         compare_on_images(
             enhancer, images, name=name, seed=settings.seed, progress=f"evaluation, {name}" if progress else None
@@ -259,7 +260,7 @@ def _package(
     facts = CardFacts(
         training_data="; ".join(
             [f"{one.name} (train split)" for one in known]
-            + [f"{settings.source.n_simulated} simulated images of nuclei"]
+            + ([f"{simulated} simulated images of nuclei"] if (simulated := settings.source.n_simulated) else [])
         ),
         training_data_license="; ".join(one.license for one in known) or "simulated",
         strokes=_contract(forests).forest.labels,

@@ -81,9 +81,13 @@ def summarise(result: AdaptResult) -> dict[str, Any]:
         "kept_fraction": round(result.kept, 4),
         "forests": job.settings.pseudo_labels.n_forests if job.data.painted else 0,
         "held_out_iou": {
-            "start": None if training is None else training.start_iou,
+            "start": None if training is None or training.start is None else training.start.iou,
             "pseudo_labels": _pseudo_label_iou(result),
-            "segmentor": None if training is None else training.end_iou,
+            "segmentor": None if training is None or training.end is None else training.end.iou,
+        },
+        "held_out_calibration_error": {
+            "start": None if training is None or training.start is None else training.start.calibration_error,
+            "segmentor": None if training is None or training.end is None else training.end.calibration_error,
         },
         "problem": result.segmentors.problem,
         "not_fused": result.not_fused,

@@ -4,7 +4,7 @@ from s2d_zoo.trainer.layers import LAYERS, Layers
 from s2d_zoo.trainer.losses import Loss, soft_dice, weighted_bce_and_dice
 from s2d_zoo.trainer.settings import TrainingSettings, check_network_size
 from s2d_zoo.trainer.task import NetworkT, Trainable
-from s2d_zoo.trainer.teacher import TEACHER_IMAGE, TwoViews
+from s2d_zoo.trainer.teacher import TEACHER_IMAGE, TwoViews, View
 from s2d_zoo.trainer.training import TrainingResult, train
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "TrainingResult",
     "TrainingSettings",
     "TwoViews",
+    "View",
     "check_network_size",
     "soft_dice",
     "train",

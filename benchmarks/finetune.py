@@ -1,0 +1,222 @@
+"""What a segmentor gains from pseudo-labels, and from each way of weighting them, against its rivals.
+
+On each target, strokes are simulated on two training images. A forest learns them, an enhancer that never saw the
+target corrects it, and five forests on resampled strokes vote on pseudo-labels of several training images. The same
+small network is then trained on them with each weighting, on the strokes alone, and on the true labels of the same
+training images (the ceiling). All are scored on the test split, which is used for nothing else.
+
+    python benchmarks/finetune.py --data-dir ../shared/data --mito-enhancer build/mito-em-2d/mito-em-2d.zip
+
+Writes benchmarks/results/finetune.md and .json. Each training is a cell of its own below --output, which is not run
+again.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from s2d_zoo._version import __version__
+from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.data.atomic import read_json, write_json
+from s2d_zoo.data.datasets import LabelledImage, load_dataset
+from s2d_zoo.data.network import apply_network
+from s2d_zoo.data.scores import score_masks
+from s2d_zoo.data.scribbles import resample_strokes
+from s2d_zoo.data.simulated_scribbles import simulate_scribbles
+from s2d_zoo.data.targets import binary_classes
+from s2d_zoo.enhancer.prediction import Enhancer
+from s2d_zoo.enhancer.pretrained import load_enhancer
+from s2d_zoo.finetune.finetuning import SegmentorSettings, fit_segmentor, new_segmentor
+from s2d_zoo.finetune.pseudo_labels import PseudoLabels, consensus_labels, dense_labels, stroke_labels
+from s2d_zoo.finetune.weighting import WEIGHTINGS
+from s2d_zoo.pipeline.inputs import hash_path
+from s2d_zoo.rf_adapter.classifier import PixelClassifier
+from s2d_zoo.zoo.collection import find_model
+
+RESULTS = Path(__file__).parent / "results"
+N_PAINTED = 2  #: training images with strokes
+N_STROKES = 10  #: per class and painted image
+N_FORESTS = 5
+SEEDS = (0, 1, 2)
+TRAINED = (*(f"segmentor, {name}" for name in WEIGHTINGS), "segmentor, strokes only", "segmentor, all true labels")
+METHODS = ("RF", "enhancer", *TRAINED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A data set, and the enhancer for it."""
+
+    name: str
+    enhancer: str
+    n_images: int  #: training images with pseudo-labels, evenly spread
+    #: objects are as much smaller than those that the enhancer knows: mitochondria measure 26 px across here (median of
+    #: the training split), 53 px in mito_vnc
+    rescale: float = 1.0
+
+
+def measure(target: Target, seed: int, output: Path, data_dir: Path) -> dict[str, dict[str, Any]]:
+    """All methods of one target and seed; what lies in a file is not run again."""
+    folder = output / f"{target.name}-{seed}"
+    files = {method: folder / f"{method.replace(', ', '-').replace(' ', '-')}.json" for method in METHODS}
+    if not all(path.exists() for path in files.values()):
+        _run(target, seed, files, folder, data_dir)
+    return {method: read_json(path) for method, path in files.items()}
+
+
+def _run(target: Target, seed: int, files: dict[str, Path], folder: Path, data_dir: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    training = load_dataset(target.name, "train", data_dir=data_dir)
+    positions = np.linspace(0, len(training) - 1, min(target.n_images, len(training))).round().astype(int)
+    training = tuple(training[position] for position in positions)
+    tests = load_dataset(target.name, "test", data_dir=data_dir)
+    painted = [round(position) for position in np.linspace(0, len(training) - 1, N_PAINTED + 2)[1:-1]]
+    strokes = [
+        simulate_scribbles(binary_classes(one.labels), n_strokes=N_STROKES, seed=seed * 1000 + index)
+        if index in painted
+        else xr.zeros_like(one.labels, dtype=np.uint8)
+        for index, one in enumerate(training)
+    ]
+    enhancer = load_enhancer(find_model(target.enhancer))
+    images = [one.image for one in training]
+    forest = PixelClassifier(random_state=seed).fit(images, strokes)
+    if not (files["RF"].exists() and files["enhancer"].exists()):
+        start = time.perf_counter()
+        maps = [forest.predict_proba(one.image) for one in tests]
+        _write(files["RF"], [one[1] for one in maps], tests, time.perf_counter() - start)
+        enhanced = [enhancer.enhance(one, forest.contract, rescale=target.rescale)[0] for one in maps]
+        _write(files["enhancer"], enhanced, tests, time.perf_counter() - start)
+    labels = None
+    for method in TRAINED:
+        if not files[method].exists():
+            labels = labels or _pseudo_labels(target, enhancer, images, strokes, seed)
+            _train(method, files[method], training, strokes, labels, tests, seed, folder)
+
+
+def _pseudo_labels(
+    target: Target, enhancer: Enhancer, images: Sequence[xr.DataArray], strokes: Sequence[xr.DataArray], seed: int
+) -> list[PseudoLabels]:
+    members: list[list[xr.DataArray]] = [[] for _ in images]
+    for number in range(1, N_FORESTS + 1):
+        drawn = resample_strokes(strokes, seed=seed * 1000 + number)
+        forest = PixelClassifier(random_state=seed * 1000 + number).fit(images, drawn)
+        for one, image in zip(members, images, strict=True):
+            one.append(enhancer.enhance(forest.predict_proba(image), forest.contract, rescale=target.rescale))
+    return [consensus_labels(one, scribbles=drawn) for one, drawn in zip(members, strokes, strict=True)]
+
+
+def _train(
+    method: str,
+    file: Path,
+    training: Sequence[LabelledImage],
+    strokes: Sequence[xr.DataArray],
+    pseudo: Sequence[PseudoLabels],
+    tests: Sequence[LabelledImage],
+    seed: int,
+    folder: Path,
+) -> None:
+    settings = SegmentorSettings()
+    settings = replace(settings, training=replace(settings.training, seed=seed))
+    labels = list(pseudo)
+    images = [one.image for one in training]
+    if method == "segmentor, strokes only":
+        labels = [stroke_labels(one) for one in strokes]
+    elif method == "segmentor, all true labels":
+        labels = [dense_labels(one.labels) for one in training]
+        settings = replace(settings, weighting="none")
+    else:
+        settings = replace(settings, weighting=method.removeprefix("segmentor, "))
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=folder) as checkpoints:
+        model: UNet = fit_segmentor(
+            new_segmentor(images, settings), images, labels, settings, folder=Path(checkpoints), progress=method
+        ).model
+    maps = [apply_network(model, one.image)[0] for one in tests]
+    kept = float(np.mean([one.kept for one in labels]))
+    _write(file, maps, tests, time.perf_counter() - start, kept=kept, labels_iou=_labels_iou(labels, training))
+
+
+def _labels_iou(labels: Sequence[PseudoLabels], training: Sequence[LabelledImage]) -> float:
+    predicted = [one.labels.values[0] >= 0.5 for one in labels]
+    return score_masks(predicted, [one.labels.values > 0 for one in training]).iou
+
+
+def _write(
+    file: Path, maps: Sequence[xr.DataArray], tests: Sequence[LabelledImage], seconds: float, **further: float
+) -> None:
+    score = score_masks([one.values >= 0.5 for one in maps], [one.labels.values > 0 for one in tests])
+    figures = {"iou": round(score.iou, 4), "dice": round(score.dice, 4), "seconds": round(seconds, 1)}
+    write_json(file, {**figures, **{name: round(value, 4) for name, value in further.items()}})
+
+
+def to_markdown(results: dict[str, list[dict[str, dict[str, Any]]]], targets: Sequence[Target], command: str) -> str:
+    """Methods down, targets across: mean, and spread over the seeds."""
+    lines = [
+        "# Segmentors on pseudo-labels",
+        "",
+        f"Made by `{command}` with s2d-zoo {__version__}. Strokes: simulated, {N_STROKES} per class on each of",
+        (
+            f"{N_PAINTED} training images; pseudo-labels by {N_FORESTS} forests on "
+            + ", ".join(f"{target.n_images} images of {target.name}" for target in targets)
+            + f"; segmentors with their default settings ({SegmentorSettings().training.steps} steps)."
+        ),
+        f"Foreground IoU at 0.5 on the test split, all its images taken together: mean and range of {len(SEEDS)} seeds",
+        "(of strokes, forests and networks). Weightings: see docs/explanation/pseudo-labels.md.",
+        "",
+        "| method | " + " | ".join(f"{target.name}" for target in targets) + " |",
+        "|---|" + "---|" * len(targets),
+    ]
+    for method in METHODS:
+        cells = [_cell([one[method]["iou"] for one in results[target.name]]) for target in targets]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    facts = {"pseudo-labels themselves, IoU on the training images": "labels_iou", "share of them that is kept": "kept"}
+    for words, key in facts.items():
+        found = [[one["segmentor, consensus"][key] for one in results[target.name]] for target in targets]
+        lines.append(f"| {words} | " + " | ".join(map(_cell, found)) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _cell(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def main() -> None:
+    """Run all cells and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder with local copies of the datasets")
+    parser.add_argument("--mito-enhancer", required=True, help="id or package of the enhancer for mitochondria")
+    parser.add_argument("--target", action="append", help="only this one, without writing the table")
+    parser.add_argument("--output", type=Path, default=Path("build/finetune"), help="folder for the cells")
+    options = parser.parse_args()
+    targets = (
+        Target(name="mito_epfl", enhancer=options.mito_enhancer, n_images=12, rescale=2.0),
+        Target(name="nuclei_gowt1", enhancer="nuclei-fluo-2d", n_images=3),
+    )
+    results: dict[str, list[dict[str, dict[str, Any]]]] = {}
+    for target in targets:
+        if options.target and target.name not in options.target:
+            continue
+        output = options.output / hash_path(find_model(target.enhancer))[:8]  # another enhancer: other cells
+        results[target.name] = [measure(target, seed, output, options.data_dir) for seed in SEEDS]
+    if options.target:
+        return
+    threads = os.environ.get("OMP_NUM_THREADS")  # trainings differ with the number of threads
+    command = shlex.join(["python", "benchmarks/finetune.py", *sys.argv[1:]])
+    table = to_markdown(results, targets, f"OMP_NUM_THREADS={threads} {command}" if threads else command)
+    (RESULTS / "finetune.md").write_text(table, encoding="utf-8")
+    (RESULTS / "finetune.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write(table)
+
+
+if __name__ == "__main__":
+    main()
