@@ -23,7 +23,19 @@ PAGES = sorted(DOCS.rglob("*.md"))
 #: what a reader meets first, beside the documentation
 ROOT_PAGES = [path for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md") if (path := ROOT / name).is_file()]
 
-COMMANDS = {name: cli.get_command(click.Context(cli), name) for name in cli.list_commands(click.Context(cli))}
+
+def commands_of(group, prefix=""):
+    """Every command by its name as it is typed, those of groups within groups too."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands_of(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+COMMANDS = dict(commands_of(cli))
 ERRORS = [name for name, value in vars(errors).items() if isinstance(value, type)]
 
 
@@ -70,9 +82,10 @@ def wrong_words(words):
         return [word for word in words if word not in {"--version", "--help", "-h"}]
     if words[0] == "COMMAND":
         return []
-    if words[0] not in COMMANDS:
+    name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+    if name is None:
         return words[:1]
-    known = {name for option in COMMANDS[words[0]].params for name in option.opts} | {"--help", "-h"}
+    known = {name for option in COMMANDS[name].params for name in option.opts} | {"--help", "-h"}
     return [word for word in words[1:] if word.startswith("--") and word.partition("=")[0] not in known]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from s2d_zoo.finetune.finetuning import SegmentorSettings
-from s2d_zoo.pipeline import single_steps
+from s2d_zoo.pipeline import finetuning
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def handed_on(call, files, monkeypatch):
             seen.append(settings)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(single_steps, "finetune_files", remember)
+        monkeypatch.setattr(finetuning, "finetune_files", remember)
         call("finetune", "--image", files.image, "--pseudo-labels", files.image, "--output", "out", *options)
         return seen[0]
 

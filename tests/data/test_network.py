@@ -356,7 +356,7 @@ def test_files_that_hold_no_state_dict_are_refused(unpacked, content):
     rdf, folder = unpacked
     torch.save(content, folder / "weights.pt")
     kwargs = rdf["weights"]["pytorch_state_dict"]["architecture"]["kwargs"]
-    with pytest.raises(PackageError, match="do not fit the architecture"):
+    with pytest.raises(PackageError, match=r"do not fit the architecture|holds list"):
         read_packaged_network(describe(folder, kwargs), folder)
 
 
@@ -383,6 +383,6 @@ def test_weights_that_would_run_code_are_refused_without_running_it(unpacked):
     rdf, folder = unpacked
     torch.save({"head.bias": Trap(folder / "sprung")}, folder / "weights.pt")
     kwargs = rdf["weights"]["pytorch_state_dict"]["architecture"]["kwargs"]
-    with pytest.raises(PackageError, match="other content is not loaded"):
+    with pytest.raises(PackageError, match=r"wants to call getattr\. Other content .* is not loaded"):
         read_packaged_network(describe(folder, kwargs), folder)
     assert not (folder / "sprung").exists()

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from tests.validate.foreign import TwoLevels, WritingElsewhere, enhancer_of_the_zoo, put_network, quick, seeded
+from tests.validate.foreign import (
+    TwoLevels,
+    WritingElsewhere,
+    enhancer_of_the_zoo,
+    put_network,
+    quick,
+    seeded,
+    two_inputs,
+)
 
 from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.package_contents import open_package
@@ -77,11 +85,8 @@ def test_a_published_enhancer_gives_its_test_output(folder):
     model = load(path)
     assert (model.id, model.version, model.weights_format) == ("10.5281/zenodo.1/2", None, "torchscript")
     assert model.weights_sha256 == hashlib.sha256((path / "weights.pt").read_bytes()).hexdigest()
-    assert (model.network.channels, model.network.tiles, model.network.halo) == (
-        (1, 2),
-        TileSizes(smallest=256, step=16),
-        32,
-    )
+    assert (model.ndim, model.network.channels) == (2, (1, 2))
+    assert (model.network.tiles, model.network.along_z) == (TileSizes(smallest=256, step=16, halo=32), None)
     prepared = model.preprocess(image_of(256))
     assert (float(prepared.min()), float(prepared.max())) == pytest.approx((0, 1), abs=1e-5)
     test_input = xr.DataArray(np.load(path / "test_input.npy")[0], dims=("channel", "y", "x"))
@@ -331,13 +336,6 @@ def other_output_size(folder):
         axis["size"]["offset"] = -8
 
 
-def all_halo(folder):
-    for axis in folder.rdf["inputs"][0]["axes"][2:]:
-        axis["size"] = 64
-    for axis in folder.rdf["outputs"][0]["axes"][2:]:
-        axis["size"], axis["halo"] = {**axis["size"]}, 31
-
-
 def swapped(folder):
     axes = folder.rdf["inputs"][0]["axes"]
     axes[1], axes[2] = axes[2], axes[1]
@@ -352,12 +350,13 @@ REFUSED = {
         change_output(postprocessing=[{"id": "binarize", "kwargs": {"threshold": 0.5}}]),
         r"postprocessing \(binarize\) leaves no probabilities",
     ),
+    "two inputs": (two_inputs, "one input and one output, found 2 and 1"),
     "another order": (swapped, r"expected a 2D model with axes \('batch', 'channel', 'y', 'x'\)"),
     "unlike sizes": (other_sizes, "same sizes along y and x"),
     "a smaller output": (other_output_size, "an output as large as the input"),
     "no valid description": (lambda folder: folder.rdf.pop("name"), "name"),
     "an old format": (lambda folder: folder.rdf.update(format_version="0.3.2"), "format version 0.4.x or 0.5.x"),
-    "no test input": (bad_test_input, "test input of .* cannot be read"),
+    "no test input": (bad_test_input, r"test input test_input\.npy of .* cannot be read"),
 }
 
 
@@ -447,11 +446,8 @@ def test_a_network_that_does_not_run_is_refused(folder):
 def test_a_real_model_gives_its_own_test_output(realdata_dir, tmp_path):
     path = shutil.copytree(realdata_dir / "zoo" / "unet2d_nuclei_broad", tmp_path / "nuclei")
     model = load(path)
-    assert (model.network.tiles, model.network.halo, model.network.gives_logits) == (
-        TileSizes(smallest=512, step=0),
-        32,
-        True,
-    )
+    assert model.network.tiles == TileSizes(smallest=512, step=0, halo=32)
+    assert model.network.gives_logits
     image = xr.DataArray(np.load(path / "test_input.npy")[0], dims=("channel", "y", "x"))
     with torch.no_grad():
         found = model.network(torch.from_numpy(model.preprocess(image).values[np.newaxis]))

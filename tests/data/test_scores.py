@@ -84,7 +84,9 @@ def test_the_calibration_error_is_the_distance_from_frequencies():
     foreground = plane([[0.75] * 10 + [0.05] * 10 + [0.9] * 5])
     strokes = plane([[2] * 5 + [1] * 15 + [0] * 5], "uint8")
     assert calibration_error([foreground], [strokes], foreground=2) == pytest.approx(0.15, abs=1e-6)
-    assert calibration_error([foreground, foreground], [strokes, strokes], foreground=2) == pytest.approx(0.15, abs=1e-6)
+    assert calibration_error([foreground, foreground], [strokes, strokes], foreground=2) == pytest.approx(
+        0.15, abs=1e-6
+    )
     # the other label: of those at 0.75 half, of those at 0.05 all
     assert calibration_error([foreground], [strokes], foreground=1) == pytest.approx((0.25 + 0.95) / 2, abs=1e-6)
 

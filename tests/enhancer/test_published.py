@@ -5,11 +5,20 @@ import pytest
 import torch
 import xarray as xr
 from scipy import ndimage
-from tests.validate.foreign import TwoLevels, enhancer_of_the_zoo, image_of, put_network, renew_test, seeded
+from tests.validate.foreign import (
+    OfVolumes,
+    TwoLevels,
+    enhancer_of_the_zoo,
+    image_of,
+    put_network,
+    renew_test,
+    seeded,
+    volumes,
+)
 
 from s2d_zoo.contract import ClassContract
 from s2d_zoo.enhancer.pretrained import load_enhancer
-from s2d_zoo.errors import PackageError, UnsafePackageError
+from s2d_zoo.errors import ContractMismatchError, PackageError, UnsafePackageError
 
 
 class OneChannel(TwoLevels):
@@ -38,6 +47,7 @@ def test_what_it_takes_is_derived_and_what_is_unknown_is_said(folder, caplog):
     assert (contract.features, contract.pixel_size, contract.raw_channels) == (None, None, None)
     (message,) = caplog.messages
     assert "states no RF contract" in message
+    assert "the foreground of a 2D forest, from 0 to 1 (preprocessed as its description says: scale_range)" in message
     assert "which features, pixel size and size of objects it was trained on is unknown" in message
 
 
@@ -62,6 +72,44 @@ def test_where_it_gives_no_boundary_that_is_where_the_foreground_changes(folder)
     enhanced = enhancer.enhance(probabilities(), enhancer.contract)
     assert enhanced.channel.values.tolist() == ["foreground", "boundary"]
     np.testing.assert_array_equal(enhanced[1], ndimage.morphological_gradient(enhanced[0].values, size=3))
+
+
+class ForegroundOfVolumes(OfVolumes):
+    """Foreground only."""
+
+    def forward(self, image):
+        return super().forward(image)[:, :1]
+
+
+@pytest.fixture
+def enhancer_of_volumes(folder):
+    volumes(folder)
+    for tensor in (*folder.rdf["inputs"], *folder.rdf["outputs"]):
+        tensor["axes"][1]["channel_names"] = ["foreground"]
+    del folder.rdf["config"]
+    values = image_of()[:, :, None].repeat(64, axis=2)
+    put_network(folder, seeded(ForegroundOfVolumes()), torch.from_numpy(values))
+    renew_test(folder, values)
+    return load_enhancer(folder.save())
+
+
+def test_one_of_volumes_takes_those_of_a_3d_forest(enhancer_of_volumes, caplog):
+    assert (enhancer_of_volumes.contract.ndim, enhancer_of_volumes.contract.roles) == (3, ("foreground",))
+    (record,) = caplog.get_records("setup")
+    assert "the foreground of a 3D forest, from 0 to 1 (not preprocessed); which features" in record.getMessage()
+    with pytest.raises(ContractMismatchError, match="takes 3D probabilities; the forest delivers 2D"):
+        enhancer_of_volumes.enhance(probabilities(), enhancer_of_volumes.contract.model_copy(update={"ndim": 2}))
+
+
+@pytest.mark.parametrize("rescale", [1.0, 0.5])
+def test_the_boundary_of_a_volume_is_one_in_3d(enhancer_of_volumes, rescale):
+    maps = xr.concat([probabilities(24), probabilities(24).isel(y=slice(None, None, -1))], dim="z")
+    maps = maps.transpose("channel", "z", "y", "x")
+    enhanced = enhancer_of_volumes.enhance(maps, enhancer_of_volumes.contract, rescale=rescale)
+    assert enhanced.dims == ("channel", "z", "y", "x")
+    assert (enhanced.shape, enhanced.channel.values.tolist()) == ((2, 2, 24, 24), ["foreground", "boundary"])
+    if rescale == 1:
+        np.testing.assert_array_equal(enhanced[1], ndimage.morphological_gradient(enhanced[0].values, size=(3, 3, 3)))
 
 
 class ThreeChannels(TwoLevels):

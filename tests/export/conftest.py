@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from tests.export.bases import image_of, load, make_base
 
 from s2d_zoo.architectures.pixel_forest import PixelForest
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import ClassContract, FeatureContract, FilterSelection, ForestContract, RFContract
-from s2d_zoo.export.description import Attribution, Author, Fusion, ModelDetails
+from s2d_zoo.data.package_contents import open_package
+from s2d_zoo.export.description import Attribution, Author, FinetunedDetails, Fusion, ModelDetails
+from s2d_zoo.export.finetuned import write_finetuned
 from s2d_zoo.export.fused import build_pixel_forest
+from s2d_zoo.export.lineage import Parent
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.export.package import write_package
 from s2d_zoo.export.tolerance import Tolerance, Tolerances
@@ -186,3 +190,37 @@ def fused(fused_parts, attribution):
         kind="fused",
         fusion=Fusion(forest=fused_parts.classifier.contract, enhancer="tiny-enhancer", facts={"trees": 5}),
     )
+
+
+# ---- finetuned models of others
+
+
+@pytest.fixture
+def finetuned(attribution):
+    return FinetunedDetails(
+        id="my-model",
+        name="My model",
+        description="Finds nuclei.",
+        attribution=attribution,
+        kind="segmentor",
+        parent=Parent(id="tiny-base", version="1.0.0"),
+        source="https://example.com/tiny-base",
+        config={"provenance": {"seed": 7}},
+    )
+
+
+@pytest.fixture
+def finetune(tmp_path, finetuned, facts):
+    """Write a base and its finetuned package: model before, model after, path."""
+
+    def make(folder=None, *, image=None, details=finetuned, facts=facts, output="new.zip", judge=None, **options):
+        folder = folder or make_base(tmp_path / "base", **options)
+        with open_package(folder) as contents:
+            base, trained = load(contents)
+            image = image_of() if image is None else image
+            path = write_finetuned(
+                trained, base, contents, details, image, tmp_path / output, facts=facts, overwrite=True, judge=judge
+            )
+        return base, trained, path
+
+    return make

@@ -33,3 +33,21 @@ def test_the_same_picture_has_the_same_bytes(tmp_path):
         write_cover(tmp_path / name, values, values)
         written.append((tmp_path / name / "cover.png").read_bytes())
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize(("size", "channels"), [(144, 1), (320, 3), (768, 4)])
+def test_outputs_of_others_have_other_sizes_and_channels(tmp_path, size, channels):
+    output = np.zeros((1, channels, size, size), dtype=np.float32)
+    output[0, -1 if channels < 4 else 2, :, size // 2 :] = 1
+    write_cover(tmp_path, np.zeros((1, 1, size, size), dtype=np.float32), output)
+    picture = iio.imread(tmp_path / "cover.png")
+    assert picture.shape == (256, 512, 3)
+    assert picture[:, 384:].any(axis=-1).all()
+    assert not picture[:, :384].any()
+
+
+def test_of_a_volume_the_middle_is_shown(tmp_path):
+    output = np.zeros((1, 1, 5, 32, 32), dtype=np.float32)
+    output[0, 0, 2] = 1
+    write_cover(tmp_path, np.zeros((1, 1, 5, 32, 32), dtype=np.float32), output)
+    assert iio.imread(tmp_path / "cover.png")[:, 256:].any(axis=-1).all()

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from s2d_zoo.errors import ConfigError
-from s2d_zoo.export.description import Attribution, Author, Citation, ModelDetails
+from s2d_zoo.export.description import Attribution, Author, Citation, FinetunedDetails, Fusion, ModelDetails
+from s2d_zoo.export.lineage import BaseModel, Parent
 
 
 @pytest.mark.parametrize(
@@ -74,11 +75,6 @@ def test_details_that_contradict_each_other_are_refused(enhancer, change, messag
         dataclasses.replace(enhancer, **change)
 
 
-def test_a_3d_contract_is_refused(enhancer, contract):
-    with pytest.raises(ConfigError, match="says 3D"):
-        dataclasses.replace(enhancer, contract=contract.model_copy(update={"ndim": 3}))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -98,8 +94,28 @@ def test_a_fused_model_takes_the_raw_image_so_it_has_no_contract(fused, contract
         dataclasses.replace(fused, contract=contract)
 
 
-def test_details_have_at_most_nine_fields():
-    assert len(dataclasses.fields(ModelDetails)) <= 9
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "fused"}, "says which forest"),
+        ({"kind": "fused", "fusion": Fusion(forest=None, enhancer="e")}, "an enhancer or a segmentor"),
+        ({"parent": Parent(id="tiny", version="1")}, "'tiny' is that of its parent"),
+        ({"base_model": BaseModel(id="tiny", version=None, published=False)}, "'tiny' is that of its base"),
+    ],
+)
+def test_details_of_a_finetuned_model_that_contradict_each_other_are_refused(change, message, attribution):
+    details = {"id": "tiny", "name": "Tiny model", "description": "Tiny.", "kind": "segmentor"}
+    with pytest.raises(ConfigError, match=message):
+        FinetunedDetails(**{**details, "attribution": attribution, **change})
+
+
+def test_a_parent_has_id_and_version():
+    with pytest.raises(ConfigError, match="id and version, got 'affable-shark' and ''"):
+        Parent(id="affable-shark", version="")
+
+
+def test_details_have_at_most_ten_fields():
+    assert len(dataclasses.fields(ModelDetails)) <= 10
 
 
 def test_a_citation_is_read_from_text_and_doi():

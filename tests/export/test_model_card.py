@@ -4,7 +4,9 @@ import re
 import pytest
 
 from s2d_zoo.contract import PixelSize
+from s2d_zoo.export.description import Citation
 from s2d_zoo.export.geometry import TileGeometry
+from s2d_zoo.export.lineage import BaseModel
 from s2d_zoo.export.model_card import CardFacts, Finding, known_limits, render_card
 
 GEOMETRY = TileGeometry(min_size=64, step=4, halo=24, receptive_radius=23)
@@ -124,3 +126,38 @@ def test_without_findings_and_costs_nothing_is_said_of_them(segmentor, facts):
     card = render_card(segmentor, facts, GEOMETRY, channels=1)
     assert "It found" not in card
     assert "Time and size" not in card
+
+
+# ---- finetuned
+
+BASE = BaseModel(id="affable-shark", version=None, published=False)
+
+
+def test_a_finetuned_model_of_ours_names_its_base(enhancer, facts):
+    card = render_card(dataclasses.replace(enhancer, base_model=BASE), facts, GEOMETRY, channels=1)
+    for text in (
+        "It was *finetuned*: its training began from the weights of affable-shark (see below).",
+        "## The model it was made from\n\n- affable-shark (affable-shark)\n",
+        "1. Base model: affable-shark, not published\n1. 12 forests\n",
+    ):
+        assert text in card, text
+    assert "\n\n\n" not in card
+
+
+def test_a_base_that_the_lineage_names_is_not_named_twice(enhancer, facts):
+    facts = dataclasses.replace(facts, lineage=("12 forests", "Enhancer: affable-shark"))
+    card = render_card(dataclasses.replace(enhancer, base_model=BASE), facts, GEOMETRY, channels=1)
+    assert "## Lineage\n\n1. 12 forests\n1. Enhancer: affable-shark\n" in card
+
+
+def test_details_of_the_training_are_told(segmentor, facts):
+    facts = dataclasses.replace(facts, training_details={"training_epochs": 6, "initial_learning_rate": 2e-4})
+    card = render_card(segmentor, facts, GEOMETRY, channels=1)
+    assert "- Seed: 7\n- Training epochs: 6\n- Initial learning rate: 0.0002\n\n## Validation" in card
+
+
+def test_a_page_is_cited_by_its_address(segmentor, facts):
+    cite = (Citation(text="A page", url="https://example.com/"), Citation(text="A paper", doi="10.1234/5"))
+    details = dataclasses.replace(segmentor, attribution=dataclasses.replace(segmentor.attribution, cite=cite))
+    card = render_card(details, facts, GEOMETRY, channels=1)
+    assert card.endswith("- A page https://example.com/\n- A paper doi:10.1234/5\n")

@@ -6,11 +6,13 @@ import zipfile
 
 import pytest
 import yaml
+from bioimageio.spec.model.v0_5 import BioimageioConfig
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import RFContract
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.export.geometry import TileGeometry
+from s2d_zoo.export.lineage import BaseModel
 from s2d_zoo.export.rdf import build_rdf
 from s2d_zoo.export.tolerance import Tolerance
 
@@ -30,9 +32,10 @@ def folder(tmp_path, package):
 
 
 @pytest.fixture
-def build(folder, tolerances):
-    def make(model, details):
-        return build_rdf(model, details, TileGeometry.from_model(model), folder, tolerances=tolerances)
+def build(folder, tolerances, facts):
+    def make(model, details, facts=facts):
+        geometry = TileGeometry.from_model(model)
+        return build_rdf(model, details, geometry, folder, facts=facts, tolerances=tolerances)
 
     return make
 
@@ -137,12 +140,73 @@ def test_facts_that_are_not_json_are_refused(value, model, enhancer, build):
         build(model, dataclasses.replace(enhancer, config={"value": value}))
 
 
-def test_without_limits_and_users_their_keys_are_left_out(model, segmentor, build, attribution):
+def test_what_is_not_known_is_left_out(model, segmentor, build, attribution):
     author = dataclasses.replace(attribution.authors[0], github_user=None)
     details = dataclasses.replace(segmentor, attribution=dataclasses.replace(attribution, authors=(author,)))
     config = build(model, details)["config"]
-    assert "bias_risks_limitations" not in config["bioimageio"]
+    assert not {"modality", "target_structure", "training", "evaluations"} & set(config["bioimageio"])
     assert "github_users" not in config["s2d_zoo"]
+    assert "parent" not in build(model, details)
+
+
+def test_a_3d_contract_is_refused(enhancer, contract, model, build):
+    details = dataclasses.replace(enhancer, contract=contract.model_copy(update={"ndim": 3}))
+    with pytest.raises(ConfigError, match="says 3D"):
+        build(model, details)
+
+
+def test_facts_go_into_the_fields_that_bioimageio_has_for_them(model, segmentor, build, facts):
+    evaluation = {
+        "dataset_id": "ilastik/nuclei",
+        "dataset_source": "https://example.com/",
+        "dataset_role": "test",
+        "sample_count": 3,
+        "evaluation_factors": ["overall"],
+        "evaluation_factors_long": ["all images"],
+        "metrics": ["IoU"],
+        "metrics_long": ["intersection over union"],
+        "results": [[0.8]],
+    }
+    facts = dataclasses.replace(
+        facts,
+        modality="fluorescence microscopy",
+        target_structure=("nuclei",),
+        training_details={"training_epochs": 6},
+        evaluations=(evaluation,),
+    )
+    fields = build(model, segmentor, facts)["config"]["bioimageio"]
+    assert fields["modality"] == "fluorescence microscopy"
+    assert fields["target_structure"] == ["nuclei"]
+    assert fields["training"] == {"training_epochs": 6}
+    assert fields["evaluations"] == [evaluation]
+    assert fields["bias_risks_limitations"]["limitations"].endswith("Touching nuclei are not split.")
+    assert BioimageioConfig.model_validate(fields).evaluations[0].results == [[0.8]]
+
+
+@pytest.mark.parametrize("change", [{"training_details": {"epochs": 6}}, {"evaluations": ({"epochs": 6},)}])
+def test_facts_that_bioimageio_has_no_field_for_are_refused(change, model, segmentor, build, facts):
+    with pytest.raises(ConfigError, match=r"unknown keys under .*: epochs\. Expected: "):
+        build(model, segmentor, dataclasses.replace(facts, **change))
+
+
+# ---- finetuned
+
+BASE = BaseModel(id="tiny-base", version="1.2.0", published=True, weights={"onnx": {"sha256": "ab"}})
+
+
+def test_a_published_base_is_the_parent_and_stands_in_the_provenance(model, enhancer, build):
+    details = dataclasses.replace(enhancer, base_model=BASE, config={"provenance": {"seed": 1}})
+    rdf = build(model, details)
+    assert rdf["parent"] == {"id": "tiny-base", "version": "1.2.0"}
+    assert "finetuned" in rdf["tags"]
+    base = {"id": "tiny-base", "version": "1.2.0", "source": None, "weights": {"onnx": {"sha256": "ab"}}}
+    assert rdf["config"]["s2d_zoo"]["provenance"] == {"seed": 1, "base_model": base}
+
+
+def test_a_base_that_is_not_published_is_no_parent(model, enhancer, build):
+    rdf = build(model, dataclasses.replace(enhancer, base_model=dataclasses.replace(BASE, published=False)))
+    assert "parent" not in rdf
+    assert rdf["config"]["s2d_zoo"]["provenance"]["base_model"]["id"] == "tiny-base"
 
 
 def test_the_tolerance_that_was_measured_is_stated(rdf, model, segmentor, build):
@@ -162,12 +226,12 @@ UNFUSED = Tolerance(absolute=5e-4, mismatched_per_million=200, largest_measured=
 
 
 @pytest.fixture
-def fused_rdf(fused_parts, fused, folder, tolerances):
+def fused_rdf(fused_parts, fused, folder, tolerances, facts):
     (folder / "pixel_forest.py").touch()
     (folder / "unfused_output.npy").write_bytes(b"what the parts give")
     tolerances = dataclasses.replace(tolerances, unfused=UNFUSED)
     geometry = TileGeometry.from_model(fused_parts.model)
-    return build_rdf(fused_parts.model, fused, geometry, folder, tolerances=tolerances)
+    return build_rdf(fused_parts.model, fused, geometry, folder, facts=facts, tolerances=tolerances)
 
 
 def test_a_fused_model_is_no_enhancer_for_ilastik(fused_rdf):

@@ -80,7 +80,7 @@ IMAGE = np.random.default_rng(0).random((1, 1, 64, 64), dtype=np.float32)
 
 
 def test_formats_of_one_network_hardly_differ_at_any_size(written):
-    found = measure_formats(*written, IMAGE)
+    found = measure_formats(*written, IMAGE, steps=(4, 4))
     assert {one.shape for one in found} == {(1, 2, 64, 64), (1, 2, 68, 68), (1, 2, 76, 68)}
     assert max(one.max() for one in found) < 1e-5
 
@@ -92,7 +92,7 @@ def test_a_format_of_another_network_is_found(written, tmp_path_factory, file):
     torch.manual_seed(9)
     write(weights.for_export(UNet(features=2, depth=2)), other)
     (folder / file).write_bytes((other / file).read_bytes())
-    found = measure_formats(model, folder, IMAGE)
+    found = measure_formats(model, folder, IMAGE, steps=(4, 4))
     assert sum(one.max() > 1e-2 for one in found) == 4, "once on one thread, and at three sizes on all"
     stated = Tolerance.covering(found)
     assert (stated.absolute, stated.mismatched_per_million) == (1e-2, 5000)
@@ -101,10 +101,10 @@ def test_a_format_of_another_network_is_found(written, tmp_path_factory, file):
 
 def test_one_core_measures_all_sizes_too(written, monkeypatch):
     monkeypatch.setattr("s2d_zoo.export.tolerance.os.cpu_count", lambda: None)
-    assert len({one.shape for one in measure_formats(*written, IMAGE)}) == 3
+    assert len({one.shape for one in measure_formats(*written, IMAGE, steps=(4, 4))}) == 3
 
 
 def test_the_number_of_threads_is_left_as_it_was(written):
     before = torch.get_num_threads()
-    measure_formats(*written, IMAGE)
+    measure_formats(*written, IMAGE, steps=(4, 4))
     assert torch.get_num_threads() == before

@@ -176,7 +176,7 @@ def sure(base_model, bias):
 
 
 def test_probabilities_must_not_mean_less_than_before(tmp_path, bright, monkeypatch):
-    """Half of the strokes are foreground: 0.55 everywhere is better calibrated than 0.99 everywhere, at the same IoU."""
+    """Half of the strokes are foreground: at one IoU, 0.55 everywhere is better calibrated than 0.99 everywhere."""
     image, mask = bright
     start = sure(new_segmentor([image], tiny()), 0.2).model
     monkeypatch.setattr(finetuning, "fit_segmentor", lambda base_model, *_, **__: sure(base_model, 5.0))

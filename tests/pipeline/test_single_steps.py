@@ -1,25 +1,17 @@
 """Each stage by itself gives what it gives inside a whole run."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import tifffile
-import xarray as xr
 
-from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.images import read_image, write_image
-from s2d_zoo.data.network import load_network, save_network
-from s2d_zoo.errors import AxesError, ConfigError, ContractMismatchError, SavedFileError, UserInputError
+from s2d_zoo.errors import ConfigError, ContractMismatchError, SavedFileError
 from s2d_zoo.export.description import Attribution, Author, ModelDetails
 from s2d_zoo.export.model_card import CardFacts
-from s2d_zoo.pipeline import single_steps
 from s2d_zoo.pipeline.single_steps import (
-    FinetuneFiles,
     classify_file,
     enhance_file,
     export_file,
-    finetune_files,
 )
 from s2d_zoo.rf_adapter.classes import name_classes
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
@@ -118,94 +110,6 @@ def test_rescaling_needs_pixel_sizes_or_a_factor(run, tmp_path):
     with pytest.raises(ConfigError, match="--rescale"):
         enhance_file(probabilities, tmp_path / "a.tif", enhancer=run.inputs.enhancer, rescale="auto")
     enhance_file(probabilities, tmp_path / "b.tif", enhancer=run.inputs.enhancer, rescale=0.5, progress=False)
-
-
-@pytest.fixture
-def files(run):
-    folder = run.output / "images" / "01-cells"
-    return FinetuneFiles(
-        images=run.inputs.images,
-        pseudo_labels=(folder / "pseudo_labels.tif",),
-        weights=(folder / "pseudo_label_weights.tif",),
-    )
-
-
-def finetune(files, output, tiny_settings, **options):
-    return finetune_files(files, output, settings=tiny_settings().seeded_segmentor, progress=False, **options)
-
-
-def test_a_segmentor_is_trained_as_in_a_whole_run(run, files, tmp_path, tiny_settings):
-    training = finetune(files, tmp_path / "net.safetensors", tiny_settings)
-    assert training.end is None
-    assert (tmp_path / "net.safetensors").read_bytes() == run.lasting["segmentor.safetensors"]
-
-
-def test_held_out_strokes_and_a_base_model_are_used(run, files, tmp_path, tiny_settings):
-    files = replace(files, held_out=run.inputs.scribbles, base_model=run.output / "segmentor.safetensors")
-    training = finetune(files, tmp_path / "net.safetensors", tiny_settings)
-    assert training.start is not None
-    assert training.end.iou >= training.start.iou
-    before = load_network(run.output / "segmentor.safetensors").head.weight
-    assert not np.allclose(training.model.head.weight.detach(), before.detach())
-
-
-def test_without_weights_every_pixel_counts(files, tmp_path, tiny_settings, monkeypatch):
-    seen = {}
-
-    def look(base_model, images, labels, settings, **_):
-        seen["weights"] = labels[0].weights
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(single_steps, "train_segmentor", look)
-    with pytest.raises(KeyboardInterrupt):
-        finetune(replace(files, weights=()), tmp_path / "net.safetensors", tiny_settings)
-    assert (seen["weights"] == 1).all()
-    assert seen["weights"].dims == ("y", "x")
-
-
-@pytest.mark.parametrize("option", ["pseudo_labels", "weights", "held_out"])
-def test_files_that_belong_together_must_be_equally_many(files, option):
-    with pytest.raises(ConfigError, match="give one for each"):
-        replace(files, **{option: files.images * 2})
-
-
-def test_pseudo_labels_are_needed(files):
-    with pytest.raises(ConfigError, match="--pseudo-labels was given 0 times"):
-        replace(files, pseudo_labels=())
-
-
-@pytest.mark.parametrize(
-    ("field", "values", "error", "words"),
-    [
-        ("pseudo_labels", np.ones((1, 96, 96)), UserInputError, "found 1 channels"),
-        ("pseudo_labels", np.full((2, 96, 96), 2.0), UserInputError, "values 2 to 2"),
-        ("pseudo_labels", np.ones((2, 90, 96)), AxesError, "same pixels"),
-        ("weights", np.full((1, 96, 96), -1.0), UserInputError, "-1"),
-        ("weights", np.ones((1, 96, 90)), AxesError, "same pixels"),
-        ("weights", np.zeros((1, 96, 96)), UserInputError, "weight 0"),
-        ("held_out", np.ones((1, 96, 90), dtype=np.uint8), AxesError, "same pixels"),
-    ],
-)
-def test_labels_and_weights_that_do_not_fit_are_refused(files, tmp_path, tiny_settings, field, values, error, words):
-    path = tmp_path / "wrong.tif"
-    kept = values if values.dtype == np.uint8 else values.astype(np.float32)
-    write_image(path, xr.DataArray(kept, dims=("channel", "y", "x")))
-    with pytest.raises(error, match=words):
-        finetune(replace(files, **{field: (path,)}), tmp_path / "net.safetensors", tiny_settings)
-    assert not (tmp_path / "net.safetensors").exists()
-
-
-def test_a_base_model_with_other_channels_is_refused(files, tmp_path, tiny_settings):
-    save_network(UNet(in_channels=3, features=2, depth=2), tmp_path / "base.safetensors")
-    with pytest.raises(AxesError, match=r"3 channel\(s\)"):
-        finetune(replace(files, base_model=tmp_path / "base.safetensors"), tmp_path / "net.safetensors", tiny_settings)
-
-
-def test_a_network_that_is_there_is_not_replaced(files, tmp_path, tiny_settings):
-    (tmp_path / "net.safetensors").write_text("mine")
-    with pytest.raises(ConfigError, match="--overwrite"):
-        finetune(files, tmp_path / "net.safetensors", tiny_settings)
-    assert (tmp_path / "net.safetensors").read_text() == "mine"
 
 
 @pytest.fixture

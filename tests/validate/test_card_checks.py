@@ -1,8 +1,8 @@
-"""C01, C02, L01 and L02: words, and where the model comes from."""
+"""C01, C02 and L01: words."""
 
 import pytest
 
-from s2d_zoo.validate.card_checks import check_attribution, check_card, check_contract, check_lineage
+from s2d_zoo.validate.card_checks import check_attribution, check_card, check_contract
 
 
 @pytest.fixture
@@ -133,35 +133,3 @@ def test_what_is_not_said_about_the_makers_is_told(folder, judged):
     status, message = judged(check_attribution)["advice"]
     assert status == "limited"
     assert message == "lacks authors, an SPDX licence (found README.md), a citation with a DOI or an address"
-
-
-# ---- L02
-
-
-def test_a_recorded_origin_passes(folder, judged):
-    folder.rdf["config"]["s2d_zoo"]["provenance"] = {"seed": 0}
-    assert judged(check_lineage)["all"] == ("passed", "config.s2d_zoo.provenance")
-    folder.rdf["parent"] = {"id": "hiding-blowfish", "version": 1}
-    assert judged(check_lineage)["all"][1] == "config.s2d_zoo.provenance and parent hiding-blowfish"
-
-
-def test_the_training_data_are_an_origin(folder, judged):
-    del folder.rdf["config"]["s2d_zoo"]
-    folder.rdf["training_data"] = {"id": "ilastik/mitoem_segmentation_challenge"}
-    assert judged(check_lineage)["all"] == ("passed", "training data ilastik/mitoem_segmentation_challenge")
-
-
-@pytest.mark.parametrize(("own", "words"), [(True, "config.s2d_zoo.provenance"), (False, "name training_data")])
-def test_no_origin_at_all_is_advice(folder, judged, own, words):
-    if own:
-        folder.rdf["config"]["s2d_zoo"].pop("provenance", None)
-    else:
-        del folder.rdf["config"]["s2d_zoo"]
-    status, message = judged(check_lineage)["advice"]
-    assert status == "limited"
-    assert words in message
-
-
-def test_a_parent_without_a_version_is_advice(folder, judged):
-    folder.rdf["parent"] = {"id": "hiding-blowfish"}
-    assert "expected a parent as id and version" in judged(check_lineage)["advice"][1]

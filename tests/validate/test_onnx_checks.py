@@ -2,7 +2,7 @@
 
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from s2d_zoo.validate import onnx_checks
 from s2d_zoo.validate.onnx_checks import check_onnx, reason_not_to_run_onnx
@@ -194,3 +194,28 @@ def test_without_onnx_weights_there_is_nothing_to_check(folder, judged):
         "skipped",
         "there are no ONNX weights",
     )
+
+
+@pytest.mark.parametrize("dims", [[50_000, 50_000], [-1, 3], [2]])
+def test_a_constant_that_declares_more_than_it_holds_is_not_loaded(folder, found, dims):
+    model = network()
+    model.graph.initializer.append(TensorProto(name="large", data_type=TensorProto.FLOAT, dims=dims))
+    results = found(model)
+    assert set(results) == {"all"}
+    status, message = results["all"]
+    assert status == "failed"
+    assert "weights.onnx declares" in message
+    assert "values in large, and holds at most 0" in message
+    assert "weights.onnx declares" in reason_not_to_run_onnx(folder.path / "weights.onnx")
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_constants_of_every_type_are_in_order(found, raw):
+    model = network()
+    for kind, values in (("FLOAT", [1.0, 2.0]), ("FLOAT16", [1.0, 2.0]), ("INT64", [1, 2]), ("BOOL", [1, 0])):
+        numbers = helper.make_tensor(kind, TensorProto.DataType.Value(kind), [2], values)
+        model.graph.initializer.append(
+            numpy_helper.from_array(numpy_helper.to_array(numbers), kind) if raw else numbers
+        )
+    model.graph.initializer.append(helper.make_tensor("none", TensorProto.FLOAT, [0], []))
+    assert found(model)["all"][0] == "passed"

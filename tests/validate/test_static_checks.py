@@ -8,7 +8,7 @@ from s2d_zoo.validate.static_checks import check_basis, check_description, open_
 from s2d_zoo.zoo.collection import find_model
 
 RUN_NOTHING = {"F01", "F02", "F03", "F04", "F05", "A02", "A03", "A04", "A05", "A06", "C01", "C02", "L01", "L02"} | {
-    *("S02", "S03", "S04", "W03", "W04", "W05")
+    *("L03", "S02", "S03", "S04", "W03", "W04", "W05")
 }
 
 

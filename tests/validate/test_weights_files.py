@@ -1,6 +1,7 @@
 """W03 and S02: which formats there are, and which are code."""
 
 import pytest
+import torch
 
 from s2d_zoo.validate.weights_files import check_formats, check_python_code
 
@@ -63,3 +64,14 @@ def test_custom_postprocessing_is_a_limit_where_it_is_run(folder, judged):
     folder.rdf["outputs"][0]["postprocessing"] = [step]
     found = judged(check_python_code)
     assert {program: status for program, (status, _) in found.items()} == {CORE: "limited", ILASTIK: "limited"}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(("torchscript", "pytorch_state_dict"), {CORE}), (("pytorch_state_dict",), {CORE, ILASTIK, FIJI})],
+)
+def test_a_state_dict_that_is_more_than_tensors_is_not_read(folder, judged, names, expected):
+    torch.save({"weight": print}, folder.path / "weights_state_dict.pt")
+    found = judged(check_python_code, folder.keep_weights(*names).save())
+    assert {program for program, (status, _) in found.items() if status == "failed"} == expected
+    assert "weights_state_dict.pt cannot be read as tensors by name: the file wants to call" in found[CORE][1]

@@ -7,7 +7,7 @@ import pytest
 
 from s2d_zoo.errors import PackageError
 from s2d_zoo.zoo import collection
-from s2d_zoo.zoo.collection import bundled_models, find_model
+from s2d_zoo.zoo.collection import bundled_models, find_at_hand, find_model
 from s2d_zoo.zoo.download import download_model
 
 
@@ -56,6 +56,15 @@ def test_a_path_goes_before_a_downloaded_model(zoo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny-shark").mkdir()
     assert str(find_model("tiny-shark")) == "tiny-shark"
+
+
+def test_a_model_at_hand_is_found_by_id_and_version_only(bundle, zoo, monkeypatch):
+    model = download_model("tiny-shark")
+    assert find_at_hand("tiny-shark", None) == find_at_hand("bioimage-io/tiny-shark", "v0") == model.folder
+    assert find_at_hand("a-model", None) == bundle / "enhancer.zip"
+    assert find_at_hand("a-model", "1") is find_at_hand("tiny-shark", "v1") is None
+    monkeypatch.chdir(bundle)
+    assert find_at_hand("enhancer.zip", None) is find_at_hand(str(bundle / "enhancer.zip"), None) is None
 
 
 def test_every_model_in_the_real_bundle_is_there():

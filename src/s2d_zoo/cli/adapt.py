@@ -24,6 +24,7 @@ _POOR_IOU: Final = 0.1
 )
 @options.channel
 @click.option("--enhancer", required=True, metavar="ID|PATH", help="Enhancer (s2d-zoo list), or a package.")
+@options.base_model
 @options.trust_code
 @click.option("--output", required=True, type=options.FILE, help="Folder for everything that is made.")
 @click.option("--ground-truth", multiple=True, type=options.FILE, help="Labels of each image, for scores only.")
@@ -46,6 +47,11 @@ _POOR_IOU: Final = 0.1
 @options.segmentor_features
 @options.weighting
 @options.mean_teacher
+@options.layers
+@options.learning_rate
+@options.l2_to_start
+@options.freeze_batch_norm
+@options.allow_worse
 @options.seed
 @options.overwrite
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same files and options.")
@@ -64,6 +70,7 @@ def adapt(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - t
         scribbles=chosen["scribbles"],
         ilastik_project=chosen["ilastik_project"],
         retrain=chosen["retrain"],
+        base_model=chosen["base_model"],
         trust_code=chosen["trust_code"],
         probabilities=chosen["probabilities"],
         enhancer=chosen["enhancer"],
@@ -81,6 +88,7 @@ def run_adapt(ctx: click.RichContext, inputs: Any, output: Path, chosen: dict[st
     from s2d_zoo.errors import ConfigError  # noqa: PLC0415 - beside its use
     from s2d_zoo.pipeline.adapt import adapt as adapt_files  # noqa: PLC0415 - heavy
     from s2d_zoo.pipeline.report import write_report  # noqa: PLC0415 - heavy
+    from s2d_zoo.validate.rendering import in_words  # noqa: PLC0415 - heavy
 
     if chosen["overwrite"] and chosen["resume"]:
         msg = "Choose one of --overwrite (begin anew) and --resume (go on)."
@@ -101,7 +109,7 @@ def run_adapt(ctx: click.RichContext, inputs: Any, output: Path, chosen: dict[st
     click.echo(f"pseudo-labels kept: {100 * result.kept:.1f} %")
     _echo_segmentor(result.segmentors)
     for package, validation in zip(result.packages, result.validation, strict=True):
-        click.echo(f"package: {package} ({_in_words(validation)})")
+        click.echo(f"package: {package} ({in_words(validation)})")
     click.echo(f"report: {report}")
     if result.loss is not None:
         click.echo(f"The forest in the fused package was {result.loss}.")
@@ -118,18 +126,15 @@ def _echo_segmentor(segmentors: Any) -> None:  # noqa: ANN401 - heavy
     if training is None or training.end is None:
         return
     click.echo(f"IoU, held-out strokes, segmentor: {training.end.iou:.3f} (its start: {training.start.iou:.3f})")
+    if segmentors.difference is not None:
+        errors = (training.end.calibration_error, training.start.calibration_error)
+        click.echo(f"calibration error there: {errors[0]:.3f} (its start: {errors[1]:.3f})")
+        click.echo(f"weights: {segmentors.difference}")
+    if training.worse:
+        click.echo(f"Worse than its start ({training.worse}), and given out because of --allow-worse.", err=True)
     if training.end.iou < _POOR_IOU:
         click.echo(
             "The segmentor finds hardly any of the held-out strokes: look at the pictures in the report before you use "
             "it. More --steps, or more strokes, may help.",
             err=True,
         )
-
-
-def _in_words(validation: Any) -> str:  # noqa: ANN401 - heavy
-    """Whether it passed, and which programs have something against it."""
-    words = ["passed" if validation.passed else "FAILED"]
-    for word in ("refused", "runs with limits"):
-        programs = [verdict.consumer.value for verdict in validation.verdicts if verdict.word == word]
-        words += [f"{word} in {', '.join(programs)}"] if programs else []
-    return "; ".join(words)

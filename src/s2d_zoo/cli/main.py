@@ -18,12 +18,14 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "check-fit": "check_fit",
     "enhance": "enhance",
     "finetune": "finetune",
+    "finetune-enhancer": "finetune_enhancer",
     "export": "export",
     "fuse": "fuse",
     "validate": "validate",
     "list": "list_models",
     "download": "download",
     "pretrain": "pretrain",
+    "evaluate": "evaluate",
 }
 
 

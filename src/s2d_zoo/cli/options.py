@@ -19,6 +19,11 @@ cite = click.option(
     metavar="'TEXT; DOI'",
     help="Publication to cite, once for each; Shallow2Deep and U-Net are always cited.",
 )
+name = click.option("--name", help="Name of the model, 5 to 128 characters; of a package only.")
+training_data = click.option("--training-data", help="What it was trained on, in words; how many images without.")
+training_data_license = click.option(
+    "--training-data-license", default="not stated; that of the images", show_default=True, help="Licence of that."
+)
 license_ = click.option("--license", "license_", metavar="SPDX", help="Licence of the model, e.g. CC-BY-4.0.")
 #: what numpy, torch and scikit-learn all take, with room for the seeds that are counted on from it
 _SEEDS = click.IntRange(0, 2**31 - 1)
@@ -35,7 +40,31 @@ ilastik_project = click.option(
     "--ilastik-project", type=FILE, metavar="FILE.ilp", help="Project with strokes, features and a trained forest."
 )
 trust_code = click.option(
-    "--trust-code", is_flag=True, help="Run Python code of the enhancer's package, if its network needs that."
+    "--trust-code", is_flag=True, help="Run Python code of a model's package, if its network needs that."
+)
+base_model = click.option(
+    "--base-model",
+    metavar="ID|PATH",
+    help="Model to train further: a downloaded one, or a package; a fresh one without.",
+)
+layers = click.option(
+    "--layers",
+    type=click.Choice(["all", "head", "first-block", "norm"]),
+    default="all",
+    show_default=True,
+    help="What is trained; the rest stays as it is.",
+)
+learning_rate = click.option(
+    "--learning-rate", type=float, help="Of the training; without, 0.002 for a fresh network and 0.0002 for others."
+)
+l2_to_start = click.option(
+    "--l2-to-start", default=0.0, show_default=True, help="Pull to the starting weights, e.g. 0.001."
+)
+freeze_batch_norm = click.option(
+    "--freeze-batch-norm", is_flag=True, help="Keep the statistics of batch normalisation as they are."
+)
+allow_worse = click.option(
+    "--allow-worse", is_flag=True, help="Give out a model that is worse than its start on held-out strokes."
 )
 retrain = click.option("--retrain", is_flag=True, help="Fit a new forest on the project's labels; its own is not used.")
 

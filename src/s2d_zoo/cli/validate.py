@@ -49,6 +49,7 @@ def validate(ctx: click.RichContext, /, package: Path, **chosen: Any) -> None:  
     from s2d_zoo.validate.rendering import RENDERINGS, report_file  # noqa: PLC0415 - heavy
     from s2d_zoo.validate.sandbox import Limits  # noqa: PLC0415 - heavy
     from s2d_zoo.validate.validation import validate_package  # noqa: PLC0415 - heavy
+    from s2d_zoo.zoo.collection import find_at_hand  # noqa: PLC0415 - heavy
 
     with report_file(chosen["output"], package, overwrite=chosen["overwrite"]) as (file, tensors):
         report = validate_package(
@@ -58,6 +59,7 @@ def validate(ctx: click.RichContext, /, package: Path, **chosen: Any) -> None:  
             consumers=_consumers(chosen["consumer"]),
             limits=Limits(seconds=chosen["time_limit"], memory_gib=chosen["memory_limit"]),
             tensors=tensors,
+            find_base=find_at_hand,
             progress=not chosen["quiet"],
         )
         output = chosen["output"]

@@ -1,10 +1,10 @@
-"""U-Nets: applied to images of any size, and kept in files."""
+"""Networks, applied to images of any size; and our U-Nets, kept in files."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import safetensors.torch
 import torch
@@ -17,10 +17,11 @@ from s2d_zoo.architectures.pixel_forest import PixelForest
 from s2d_zoo.architectures.sources import PIXEL_FOREST_FILE, UNET_FILE, packaged_source
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.atomic import atomic_write
-from s2d_zoo.data.axes import as_image, space_dims
+from s2d_zoo.data.axes import as_image, count_space_dims, space_shape
 from s2d_zoo.data.blockwise import Blocking, map_blocks
 from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.packaged_network import PackagedNetwork
+from s2d_zoo.data.state_dict_file import read_state_dict
 from s2d_zoo.errors import AxesError, PackageError, SavedFileError, UnsupportedFormatVersionError
 from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 
@@ -50,19 +51,21 @@ def apply_network(
     """Apply a network block by block; borders are mirrored, edge included, as consumers of packages do.
 
     Args:
-        model: 2D network, of any kind; it is used in eval mode, and left in the mode that it is in.
-        image: channel y x, any number type; values as the network takes them (of anybody's package: preprocessed).
+        model: of any kind; it is used in eval mode, and left in the mode that it is in. Ours take planes; those of
+            anybody's package may take volumes.
+        image: channel (z) y x, any number type; values as the network takes them (of anybody's package: preprocessed).
         progress: label of a progress bar on stderr.
 
     Returns:
-        channel y x, float32 in [0, 1]: foreground, boundary.
+        channel (z) y x, float32 in [0, 1]: foreground, boundary.
 
     Raises:
-        AxesError: if the image is not 2D, or has other channels than the network takes.
+        AxesError: if the image has other dimensions or channels than the network takes.
     """
     image = as_image(image)
-    if len(space_dims(image)) != 2:
-        msg = f"This network works on 2D images, found axes {image.dims}. Give the slices one by one."
+    if count_space_dims(image) != ndim_of(model):
+        advice = "Give the slices one by one." if ndim_of(model) == 2 else "Give a volume, with axes z, y and x."
+        msg = f"This network works on {ndim_of(model)}D images, found axes {image.dims}. {advice}"
         raise AxesError(msg)
     channels = channels_of(model)[0]
     if image.sizes[CHANNEL] != channels:
@@ -75,7 +78,7 @@ def apply_network(
     def run(block: xr.DataArray) -> xr.DataArray:
         values = torch.as_tensor(block.values.astype("float32", copy=True), device=device)
         output = model(values[None])[0].cpu().numpy()
-        return xr.DataArray(output, dims=(CHANNEL, "y", "x"), coords={CHANNEL: names} if names else None)
+        return xr.DataArray(output, dims=image.dims, coords={CHANNEL: names} if names else None)
 
     blocking = _blocking(model, image)
     was_training = model.training
@@ -89,11 +92,14 @@ def apply_network(
 def _blocking(model: Network | PackagedNetwork, image: xr.DataArray) -> Blocking:
     """Blocks that the network takes, with what it sees around them."""
     if isinstance(model, PackagedNetwork):
-        block = model.tile_for(max(image.sizes["y"], image.sizes["x"])) - 2 * model.halo
-        sizes, halos = {"y": block, "x": block}, {"y": model.halo, "x": model.halo}
-        return Blocking(halo=halos, border="symmetric", block=sizes, whole=True)
+        return model.blocking_for(space_shape(image))
     halo = halo_of(model)
     return Blocking(halo={"y": halo, "x": halo}, align=model.step, border="symmetric", block={"y": _BLOCK, "x": _BLOCK})
+
+
+def ndim_of(model: Network | PackagedNetwork) -> Literal[2, 3]:
+    """2 for a network that takes planes, 3 for one that takes volumes."""
+    return model.ndim if isinstance(model, PackagedNetwork) else 2
 
 
 def channels_of(model: Network | PackagedNetwork) -> tuple[int, int]:
@@ -208,13 +214,7 @@ def read_packaged_network(rdf: Mapping[str, Any], folder: Path) -> UNet:
     if not source.is_file() or sha256_of(source) != stated:
         msg = f"The weights {entry['source']} of the package are missing, or not those that its description names."
         raise PackageError(msg)
-    try:
-        tensors = torch.load(source, weights_only=True, map_location="cpu")
-    except Exception as error:  # damaged files raise many kinds; torch's own text advises to run their code
-        msg = (
-            f"The weights {entry['source']} of the package cannot be read as tensors, and other content is not loaded."
-        )
-        raise PackageError(msg) from error
+    tensors = read_state_dict(source)
     try:
         return _build(kwargs, tensors)
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:

@@ -6,7 +6,7 @@ import tempfile
 import unicodedata
 import warnings
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -22,6 +22,9 @@ from s2d_zoo.errors import PackageError, UnsafePackageError, UserInputError
 _RDF_NAMES: Final = ("rdf.yaml", "bioimageio.yaml", "model.yaml")
 #: unpacked; the largest models of the zoo are far below
 _MAX_BYTES: Final = 4 * 1024**3
+#: how often larger than the zip, where that is more than some megabytes; weights hardly shrink, zeros do
+_MAX_RATIO: Final = 100
+_FREE_BYTES: Final = 64 * 1024**2
 #: a model with all its files has some tens
 _MAX_MEMBERS: Final = 10_000
 #: those of the zoo have some thousands; reading one of this size takes seconds
@@ -112,9 +115,20 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     if total > _MAX_BYTES:
         msg = (
             f"{path} is not safe to open: it unpacks to {total / 1024**3:.1f} GiB, expected at most "
-            f"{_MAX_BYTES // 1024**3}. Unpack it yourself if you trust it, and give the folder."
+            f"{_MAX_BYTES // 1024**3}. Its largest file is {_largest(members)}. Unpack it yourself if you trust it, "
+            "and give the folder."
         )
         raise UnsafePackageError(msg)
+    if total > max(_FREE_BYTES, _MAX_RATIO * path.stat().st_size):
+        msg = (
+            f"{path} is not safe to open: it unpacks to {total / path.stat().st_size:.0f} times its size, expected at "
+            f"most {_MAX_RATIO} times. Its largest file is {_largest(members)}. Do not use this file."
+        )
+        raise UnsafePackageError(msg)
+
+
+def _largest(members: Iterable[zipfile.ZipInfo]) -> str:
+    return max(members, key=lambda member: member.file_size).filename
 
 
 def _reason_against(member: zipfile.ZipInfo, files: Collection[str], seen: Collection[str]) -> str | None:

@@ -1,8 +1,8 @@
 """A model of anybody's package as something to apply and to train: network, preprocessing, and who made it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -20,10 +20,10 @@ from bioimageio.spec.model.v0_5 import (
     SizeReference,
 )
 
-from s2d_zoo.data.axes import as_image
+from s2d_zoo.data.axes import as_image, count_space_dims
 from s2d_zoo.data.model_description import read_model_description
 from s2d_zoo.data.network import apply_network
-from s2d_zoo.data.package_contents import PackageContents
+from s2d_zoo.data.package_contents import PackageContents, is_outside
 from s2d_zoo.data.packaged_network import PackagedNetwork, TileSizes, ends_with_sigmoid
 from s2d_zoo.data.packaged_weights import (
     WeightsFormat,
@@ -35,14 +35,15 @@ from s2d_zoo.data.packaged_weights import (
 from s2d_zoo.errors import AxesError, PackageError
 from s2d_zoo.types import CHANNEL
 
-_AXES: Final = ("batch", CHANNEL, "y", "x")
+#: of planes, and of volumes
+_AXES: Final = (("batch", CHANNEL, "y", "x"), ("batch", CHANNEL, "z", "y", "x"))
 #: a probability may leave [0, 1] by this much
 _ROUNDING: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackagedModel:
-    """A 2D network with one input and one output, and its description."""
+    """A network with one input and one output, of planes or of volumes, and its description."""
 
     id: str
     version: str | None
@@ -51,47 +52,53 @@ class PackagedModel:
     weights_format: WeightsFormat  #: the one that was loaded
     weights_sha256: str
 
+    @property
+    def ndim(self) -> Literal[2, 3]:
+        """2 if it takes planes, 3 if it takes volumes."""
+        return self.network.ndim
+
     def preprocess(self, image: xr.DataArray) -> xr.DataArray:
         """What the network takes: the image after the description's preprocessing, by bioimageio.core itself.
 
         Args:
-            image: channel y x, any number type. Statistics are those of this image.
+            image: channel (z) y x, any number type. Statistics are those of this image.
 
         Returns:
-            channel y x, float32.
+            channel (z) y x, float32.
 
         Raises:
-            AxesError: if the image has other channels than the network takes.
+            AxesError: if the image has other dimensions or channels than the network takes.
         """
         image = as_image(image)
         channels = self.network.channels[0]
-        if image.dims != _AXES[1:] or image.sizes[CHANNEL] != channels:
+        if count_space_dims(image) != self.ndim or image.sizes[CHANNEL] != channels:
             msg = (
-                f"{self.id} takes 2D images with {channels} channel(s), found {dict(image.sizes)}. Give the channels "
-                "that it was trained on."
+                f"{self.id} takes {self.ndim}D images with {channels} channel(s), found {dict(image.sizes)}. Give the "
+                "axes and channels that it was trained on."
             )
             raise AxesError(msg)
         name = MemberId(self.description.inputs[0].id)
-        values = xr.DataArray(image.values[np.newaxis], dims=_AXES)
-        sample = Sample(members={name: Tensor(values, dims=[AxisId(axis) for axis in _AXES])}, stat={}, id=None)
+        axes = _AXES[self.ndim - 2]
+        values = xr.DataArray(image.values[np.newaxis], dims=axes)
+        sample = Sample(members={name: Tensor(values, dims=[AxisId(axis) for axis in axes])}, stat={}, id=None)
         # its statistics of a dataset, if any, are those of the image, too
         for step in setup_pre_and_postprocessing(self.description, dataset_for_initial_statistics=[sample]).pre:
             step(sample)
-        done = sample.members[name].data.transpose(*_AXES).values[0].astype(np.float32)
+        done = sample.members[name].data.transpose(*axes).values[0].astype(np.float32)
         return xr.DataArray(done, dims=image.dims, attrs=image.attrs)
 
     def predict(self, image: xr.DataArray, *, progress: str | None = None) -> xr.DataArray:
         """Preprocessing, network and postprocessing, tile by tile.
 
         Args:
-            image: channel y x, any number type.
+            image: channel (z) y x, any number type.
             progress: label of a progress bar on stderr.
 
         Returns:
-            channel y x, float32 probabilities in [0, 1].
+            channel (z) y x, float32 probabilities in [0, 1].
 
         Raises:
-            AxesError: if the image has other channels than the network takes.
+            AxesError: if the image has other dimensions or channels than the network takes.
         """
         return apply_network(self.network, self.preprocess(image), progress=progress)
 
@@ -117,7 +124,7 @@ def load_packaged_model(
         msg = f"{contents.source}: expected a model with one input and one output, found {found}."
         raise PackageError(msg)
     (taken,), (given,) = description.inputs, description.outputs
-    tiles, halo = _sizes(taken, given, contents.source)
+    tiles = _sizes(taken, given, contents.source)
     chosen = weights_format or choose_weights(contents)
     sha256 = check_weights(contents, chosen)
     network = (
@@ -129,8 +136,8 @@ def load_packaged_model(
     packaged = PackagedNetwork(
         network,
         channels=(_channels(taken), _channels(given)),
-        tiles=tiles,
-        halo=halo,
+        tiles=tiles["x"],
+        along_z=tiles.get("z"),
         gives_logits=gives_logits,
         one_by_one=taken.axes[0].size == 1,
     )
@@ -146,31 +153,38 @@ def load_packaged_model(
     return model
 
 
-def _sizes(taken: InputTensorDescr, given: OutputTensorDescr, source: Path) -> tuple[TileSizes, int]:
-    """Sizes that the network takes, and its halo."""
+def _sizes(taken: InputTensorDescr, given: OutputTensorDescr, source: Path) -> dict[str, TileSizes]:
+    """Sizes that the network takes along each dim; those of y and x are the same."""
     for tensor in (taken, given):
         names = tuple(str(axis.id) for axis in tensor.axes)
-        if names != _AXES:
-            msg = f"{source}: expected a 2D model with axes {_AXES}, found {names} in {tensor.id}."
+        if names not in _AXES or len(names) != len(taken.axes):
+            expected = f"a 2D model with axes {_AXES[0]} or a 3D model with axes {_AXES[1]}"
+            msg = f"{source}: expected {expected}, found {names} in {tensor.id}."
             raise PackageError(msg)
-    sizes = [axis.size for axis in taken.axes[2:]]
-    if sizes[0] != sizes[1] or not isinstance(sizes[0], int | ParameterizedSize):
-        msg = f"{source}: expected the same sizes along y and x, found {sizes[0]} and {sizes[1]}."
+    y, x = taken.axes[-2:]
+    if y.size != x.size:
+        msg = f"{source}: expected the same sizes along y and x, found {y.size} and {x.size}."
         raise PackageError(msg)
-    for axis, size in zip(given.axes[2:], sizes, strict=True):
-        same = axis.size == size or (
-            isinstance(axis.size, SizeReference) and axis.size.offset == 0 and axis.size.tensor_id == taken.id
-        )
-        if not same or getattr(axis, "scale", 1.0) != 1.0:
-            msg = f"{source}: expected an output as large as the input, found {axis.id} of size {axis.size}."
-            raise PackageError(msg)
-    size = sizes[0]
-    tiles = TileSizes(smallest=size, step=0) if isinstance(size, int) else TileSizes(smallest=size.min, step=size.step)
-    halo = max(int(getattr(axis, "halo", 0) or 0) for axis in given.axes[2:])
-    if tiles.smallest <= 2 * halo and tiles.step == 0:
-        msg = f"{source}: tiles of {tiles.smallest} px with a halo of {halo} px leave nothing in their middle."
+    sizes = {
+        str(before.id): _sizes_along(before, after, taken, source)
+        for before, after in zip(taken.axes[2:], given.axes[2:], strict=True)
+    }
+    halo = max(sizes["y"].halo, sizes["x"].halo)
+    return sizes | {dim: replace(sizes[dim], halo=halo) for dim in ("y", "x")}
+
+
+def _sizes_along(before: Any, after: Any, taken: InputTensorDescr, source: Path) -> TileSizes:  # noqa: ANN401 - axes
+    """Sizes and halo along one axis, which must be as long in the output as in the input."""
+    size = before.size
+    if not isinstance(size, int | ParameterizedSize):
+        msg = f"{source}: expected a size of {before.id} by itself, found {size}."
         raise PackageError(msg)
-    return tiles, halo
+    as_input = SizeReference(tensor_id=taken.id, axis_id=before.id)
+    if after.size not in (size, as_input) or getattr(after, "scale", 1.0) != 1.0:
+        msg = f"{source}: expected an output as large as the input, found {after.id} of size {after.size}."
+        raise PackageError(msg)
+    smallest, step = (size, 0) if isinstance(size, int) else (size.min, size.step)
+    return TileSizes(smallest=smallest, step=step, halo=int(getattr(after, "halo", 0) or 0))
 
 
 def _channels(tensor: InputTensorDescr | OutputTensorDescr) -> int:
@@ -179,17 +193,19 @@ def _channels(tensor: InputTensorDescr | OutputTensorDescr) -> int:
 
 def _try(model: PackagedModel, contents: PackageContents) -> None:
     """Run the network once on its own test input: whether it runs, and gives what the description promises."""
-    path = contents.folder / str(getattr(model.description.inputs[0].test_tensor, "source", ""))
+    name = str(getattr(model.description.inputs[0].test_tensor, "source", ""))
+    path = contents.folder / name
     network = model.network
-    try:
-        values = np.load(path, allow_pickle=False) if path.is_file() else None
+    try:  # mapped, because a file may declare more than it holds
+        there = not is_outside(name) and path.is_file()
+        values = np.load(path, mmap_mode="r", allow_pickle=False) if there else None
     except (OSError, ValueError, EOFError, MemoryError) as error:
-        msg = f"The test input of {contents.source} cannot be read: {error}"
+        msg = f"The test input {name} of {contents.source} cannot be read: {error}"
         raise PackageError(msg) from error
-    tile = network.tiles.smallest
-    if values is None or values.ndim != len(_AXES):
-        values = np.zeros((1, network.channels[0], tile, tile), dtype=np.float32)
-    image = model.preprocess(xr.DataArray(values[0], dims=_AXES[1:]))
+    axes = _AXES[model.ndim - 2]
+    if values is None or values.ndim != len(axes):
+        values = np.zeros((1, network.channels[0], *network.smallest_tile), dtype=np.float32)
+    image = model.preprocess(xr.DataArray(np.array(values[0]), dims=axes[1:]))
     taken = torch.as_tensor(image.values[np.newaxis])
     try:
         with torch.no_grad():

@@ -1,27 +1,32 @@
 """A network of anybody's package, in the form in which ours are applied and trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from types import MappingProxyType
+from typing import Final, Literal, Self
 
 import torch
 from bioimageio.spec.model.v0_5 import ClipDescr, EnsureDtypeDescr, OutputTensorDescr, SigmoidDescr
 from torch import nn
 
+from s2d_zoo.data.blockwise import Blocking
 from s2d_zoo.errors import PackageError
 
 #: px of a tile, without halo: on a CPU networks are no faster on larger ones
-_USUAL_TILE: Final = 512
+_USUAL_TILE: Final[Mapping[str, int]] = MappingProxyType({"y": 512, "x": 512})
+#: of a volume: what a network remembers of a tile must fit into memory
+_USUAL_TILE_3D: Final[Mapping[str, int]] = MappingProxyType({"z": 32, "y": 128, "x": 128})
 #: keeps the logarithm finite where a probability is 0 or 1
 _EPSILON: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileSizes:
-    """Which sizes (px, y and x alike) a network takes: the smallest, and larger ones by a step."""
+    """Which sizes (px) a network takes along an axis: the smallest, and larger ones by a step."""
 
     smallest: int
     step: int  #: 0 where there is but one size
+    halo: int = 0  #: px at either end of a tile that are not to be trusted
 
     def at_least(self, size: int) -> int:
         """The smallest that is not below a size, or the only one there is."""
@@ -33,15 +38,15 @@ class TileSizes:
 class PackagedNetwork(nn.Module):
     """A network whose inner workings are not known; its description tells sizes, halo and what its output means.
 
-    Input: ``(batch, channel, y, x)`` float32, preprocessed as the description says.
+    Input: ``(batch, channel, (z), y, x)`` float32, preprocessed as the description says.
     Output: the same size, float32 probabilities in [0, 1], postprocessing included.
     The network stays in eval mode: normalisation is as in the package, also while its weights are trained.
 
     Args:
         network: as loaded, in eval mode.
         channels: of input and output.
-        tiles: sizes that it takes.
-        halo: px at a tile's border that are not to be trusted.
+        tiles: sizes that it takes along y, and along x.
+        along_z: sizes that it takes along z; None for a 2D network.
         gives_logits: a sigmoid follows as postprocessing; without, the network gives probabilities itself.
         one_by_one: it takes a batch of one only.
     """
@@ -52,7 +57,7 @@ class PackagedNetwork(nn.Module):
         *,
         channels: tuple[int, int],
         tiles: TileSizes,
-        halo: int,
+        along_z: TileSizes | None = None,
         gives_logits: bool,
         one_by_one: bool = False,
     ) -> None:
@@ -60,9 +65,19 @@ class PackagedNetwork(nn.Module):
         self.network = network.eval()
         self.channels = channels
         self.tiles = tiles
-        self.halo = halo
+        self.along_z = along_z
         self.gives_logits = gives_logits
         self._one_by_one = one_by_one
+
+    @property
+    def ndim(self) -> Literal[2, 3]:
+        """3 for a network that takes volumes."""
+        return 2 if self.along_z is None else 3
+
+    @property
+    def smallest_tile(self) -> tuple[int, ...]:
+        """Px of the smallest tile that it takes, (z) y x."""
+        return tuple(sizes.smallest for sizes in self._sizes().values())
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
         """Change the mode of this module, but not of the network in it."""
@@ -79,9 +94,20 @@ class PackagedNetwork(nn.Module):
         output = self._run(image)
         return torch.sigmoid(output) if self.gives_logits else output.clamp(0, 1)
 
-    def tile_for(self, size: int) -> int:
-        """Px of the tiles, halo included, in which to look at an image whose larger side is ``size`` px."""
-        return self.tiles.at_least(min(size, _USUAL_TILE) + 2 * self.halo)
+    def blocking_for(self, sizes: Mapping[str, int]) -> Blocking:
+        """Tiles, all of one size that it takes, in which to look at an image of these sizes (px for each dim)."""
+        usual = _USUAL_TILE if self.along_z is None else _USUAL_TILE_3D
+        larger = max(sizes["y"], sizes["x"])  # tiles are squares in plane
+        halo, block = {}, {}
+        for dim, taken in self._sizes().items():
+            size = min(sizes["z"] if dim == "z" else larger, usual[dim])
+            halo[dim] = taken.halo
+            block[dim] = taken.at_least(size + 2 * taken.halo) - 2 * taken.halo
+        return Blocking(halo=halo, border="symmetric", block=block, whole=True)
+
+    def _sizes(self) -> dict[str, TileSizes]:
+        """By dim, in the order of the axes."""
+        return ({} if self.along_z is None else {"z": self.along_z}) | {"y": self.tiles, "x": self.tiles}
 
     def _run(self, image: torch.Tensor) -> torch.Tensor:
         pieces = torch.split(image, 1) if self._one_by_one else (image,)

@@ -1,7 +1,7 @@
 """The weights of anybody's package: checked against their hash, and loaded as a network.
 
-TorchScript is loaded after a look at its code. A state dict needs Python code to build its network, which runs only if
-it is trusted.
+TorchScript is loaded after a look at its code. A state dict needs Python code to build its network: that of s2d-zoo's
+own architectures is here; any other runs only if it is trusted.
 """
 
 import importlib
@@ -9,18 +9,23 @@ import importlib.util
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import torch
 from bioimageio.spec.model.v0_5 import ArchitectureFromLibraryDescr, ModelDescr
 from torch import nn
 
+from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.hashing import sha256_of
-from s2d_zoo.data.package_contents import PackageContents, is_remote
+from s2d_zoo.data.network import own_architectures, read_packaged_network
+from s2d_zoo.data.package_contents import PackageContents, is_outside, is_remote
+from s2d_zoo.data.state_dict_file import read_state_dict
 from s2d_zoo.data.torchscript_file import reason_not_to_run
 from s2d_zoo.errors import PackageError, UnsafePackageError
 
 WeightsFormat: TypeAlias = Literal["torchscript", "pytorch_state_dict"]
+
+_OURS: Final = UNet.__name__
 
 
 def choose_weights(contents: PackageContents) -> WeightsFormat:
@@ -29,15 +34,17 @@ def choose_weights(contents: PackageContents) -> WeightsFormat:
     Raises:
         PackageError: if there are none.
     """
-    there = [name for name, entry in dict(contents.rdf.get("weights") or {}).items() if entry is not None]
+    weights = dict(contents.rdf.get("weights") or {})
+    there = {name: entry for name, entry in weights.items() if entry is not None}
     if "torchscript" in there:  # no Python of the package is run
         return "torchscript"
     if "pytorch_state_dict" in there:
         return "pytorch_state_dict"
+    files = (str(entry.get("source")) for entry in there.values() if isinstance(entry, Mapping))
     msg = (
-        f"{contents.source} has weights as {', '.join(there) or 'nothing'} only, which cannot be trained: "
-        "TorchScript or a PyTorch state dict is needed. It can still be used as a teacher: let it predict, and give "
-        "the result with --probabilities."
+        f"{contents.source} has weights as {', '.join(there) or 'nothing'} only, which cannot be trained "
+        f"({', '.join(files)}): TorchScript or a PyTorch state dict is needed. It can still be used as a teacher: let "
+        "it predict, and give the result with --probabilities."
     )
     raise PackageError(msg)
 
@@ -57,7 +64,7 @@ def check_weights(contents: PackageContents, chosen: WeightsFormat) -> str:
 
 def _hash_of(contents: PackageContents, name: object, stated: object, *, what: str) -> str:
     path = contents.folder / str(name)
-    if is_remote(str(name)) or not path.is_file():
+    if is_remote(str(name)) or is_outside(str(name)) or not path.is_file():
         msg = f"The {what} of {contents.source} are not in the package: {name}. Get the whole of it: s2d-zoo download."
         raise PackageError(msg)
     found = sha256_of(path)
@@ -95,6 +102,8 @@ def load_torchscript(contents: PackageContents) -> nn.Module:
 def load_state_dict(contents: PackageContents, description: ModelDescr, *, trust_code: bool) -> nn.Module:
     """The network that the architecture's code builds, with the weights of the state dict.
 
+    A U-Net of s2d-zoo is recognised by the SHA-256 of its code and built by our own: it needs no trust.
+
     Raises:
         UnsafePackageError: if that code is not trusted; it names the file and its SHA-256.
         PackageError: if code or weights are missing, are not those that the description names, or do not fit.
@@ -106,6 +115,8 @@ def load_state_dict(contents: PackageContents, description: ModelDescr, *, trust
     else:  # format 0.4: file.py:Class
         name, stated = str(architecture).rpartition(":")[0], written.get("architecture_sha256")
     sha256 = "" if name is None else _hash_of(contents, name, stated, what="architecture's code")
+    if sha256 in own_architectures() and isinstance(architecture, Mapping) and architecture.get("callable") == _OURS:
+        return read_packaged_network(contents.rdf, contents.folder)
     if not trust_code:
         code = f"the file {name} of the package, SHA-256 {sha256}" if name else f"what it names: {architecture}"
         msg = (
@@ -113,15 +124,7 @@ def load_state_dict(contents: PackageContents, description: ModelDescr, *, trust
             f"{code}. Read it; if you trust it, say --trust-code, and it is run with your rights."
         )
         raise UnsafePackageError(msg)
-    path = contents.folder / written["source"]
-    try:
-        tensors = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # damaged files raise many kinds; torch's own text advises to run their code
-        msg = (
-            f"The weights {written['source']} of {contents.source} cannot be read as tensors, and other content (a "
-            "pickle that runs code) is not loaded."
-        )
-        raise PackageError(msg) from error
+    tensors = read_state_dict(contents.folder / written["source"])
     try:
         network = _build_trusted(contents.folder, description)
         network.load_state_dict(tensors)

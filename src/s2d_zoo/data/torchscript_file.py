@@ -1,12 +1,14 @@
 """A TorchScript file, looked at before it is loaded.
 
-The file is a zip with code as text. That text is read, and nothing is loaded or run.
+The file is a zip with code as text, and a list of its tensors. These are read, and nothing is loaded or run.
 """
 
 import re
 import zipfile
 from pathlib import Path
 from typing import Final
+
+from s2d_zoo.data.torch_archive import reason_against_values
 
 #: operations of torch, torchvision and torch's own tools that take the name of a file. Any prefix will do, since what
 #: they hang on can be renamed; `save` and `load` alone are common names of variables
@@ -33,7 +35,8 @@ def reason_not_to_run(path: Path) -> str | None:
         return f"the code of {path.name} reads or writes files of the user ({', '.join(sorted(found))})"
     if len(_PLAIN_GETATTR.findall(code)) < len(re.findall(r"\bgetattr\b", code)):
         return f"the code of {path.name} hides the names of operations (getattr), as torch never writes it"
-    return None
+    reason = reason_against_values(path)
+    return None if reason is None else f"{path.name} {reason}"
 
 
 def read_code(path: Path) -> tuple[str, bytes]:

@@ -61,14 +61,14 @@ class Enhancer:
         """Enhance the probabilities of a forest.
 
         Args:
-            probabilities: channel y x, float32 in [0, 1], all classes of the forest.
+            probabilities: channel (z) y x, float32 in [0, 1], all classes of the forest.
             delivered: the forest's contract.
-            rescale: resize the probabilities by this factor first, and the result back.
+            rescale: resize the probabilities in plane by this factor first, and the result back.
             progress: label of a progress bar on stderr.
 
         Returns:
-            channel y x, float32 in [0, 1]: foreground, boundary. Where the enhancer gives the foreground only, the
-            boundary is where that changes: its morphological gradient.
+            channel (z) y x, float32 in [0, 1]: foreground, boundary. Where the enhancer gives the foreground only,
+            the boundary is where that changes: its morphological gradient, of a volume in 3D.
 
         Raises:
             ContractMismatchError: if the forest does not fit, or values lie outside of [0, 1].
@@ -87,7 +87,7 @@ class Enhancer:
             return apply_network(self.model, fed, progress=progress)
         enhanced = self.model.predict(fed, progress=progress)
         if enhanced.sizes[CHANNEL] == 1:
-            edges = ndimage.morphological_gradient(enhanced.values[0], size=_EDGE)
+            edges = ndimage.morphological_gradient(enhanced.values[0], size=_EDGE)  # that many px along every axis
             enhanced = xr.concat([enhanced, enhanced.copy(data=edges[np.newaxis])], dim=CHANNEL)
         return enhanced.assign_coords({CHANNEL: list(OUTPUT_CHANNELS)})
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from s2d_zoo.contract import ClassContract, ForestContract, RFContract
 from s2d_zoo.data.network import network_kwargs, read_packaged_network
 from s2d_zoo.data.package_contents import PackageContents, open_package
-from s2d_zoo.data.packaged_model import load_packaged_model
+from s2d_zoo.data.packaged_model import PackagedModel, load_packaged_model
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.errors import ContractMismatchError, PackageError
 from s2d_zoo.types import ENHANCER_TAG, OUTPUT_CHANNELS
@@ -42,12 +42,27 @@ def load_enhancer(path: Path, *, trust_code: bool = False) -> Enhancer:
         if _stated_contract(contents.rdf) is None and ENHANCER_TAG in _tags(contents.rdf):
             return _load_published(contents, trust_code=trust_code)
         contract = _read_contract(contents.rdf, path)
-        model = read_packaged_network(contents.rdf, contents.folder)
         identifier = str(contents.rdf.get("id", path.stem))
-    if model.head.out_channels != 2 or network_kwargs(model)["in_channels"] != len(contract.channels):
-        msg = f"{path}: the network does not take the {len(contract.channels)} channels that its RF contract names."
-        raise ContractMismatchError(msg)
+        if "pytorch_state_dict" not in (contents.rdf.get("weights") or {}):  # somebody else's, trained further
+            packaged = load_packaged_model(contents)
+            _check_channels(contract, packaged.ndim, packaged.network.channels, (1, 2), contents)
+            return Enhancer(id=identifier, model=packaged, contract=contract)
+        model = read_packaged_network(contents.rdf, contents.folder)
+        _check_channels(contract, 2, (network_kwargs(model)["in_channels"], model.head.out_channels), (2,), contents)
     return Enhancer(id=identifier, model=model, contract=contract)
+
+
+def _check_channels(
+    contract: RFContract, ndim: int, channels: tuple[int, int], allowed: tuple[int, ...], contents: PackageContents
+) -> None:
+    """Refuse a network that is not the one that its contract speaks of."""
+    taken, given = channels
+    if taken != len(contract.channels) or ndim != contract.ndim or given not in allowed:
+        msg = (
+            f"{contents.source}: the RF contract names {len(contract.channels)} channel(s) in {contract.ndim}D, but "
+            f"the network takes {taken} in {ndim}D and gives {given}; expected foreground and boundary from it."
+        )
+        raise ContractMismatchError(msg)
 
 
 def _load_published(contents: PackageContents, *, trust_code: bool) -> Enhancer:
@@ -61,18 +76,27 @@ def _load_published(contents: PackageContents, *, trust_code: bool) -> Enhancer:
         )
         raise PackageError(msg)
     contract = RFContract(
-        ndim=2,
+        ndim=model.ndim,
         classes=_ROLES,
         channels=(1,) if taken == 1 else (0, 1),
         forest=ForestContract(implementation="unknown", labels="not stated by the package"),
         raw_channels=None,
     )
     logger.warning(
-        "%s states no RF contract. It is taken to want the foreground of a 2D forest, from 0 to 1; which features, "
-        "pixel size and size of objects it was trained on is unknown.",
+        "%s states no RF contract. It is taken to want the %s of a %dD forest, from 0 to 1 (%s); which features, pixel "
+        "size and size of objects it was trained on is unknown.",
         model.id,
+        " and the ".join(contract.roles),
+        model.ndim,
+        _preprocessing_in_words(model),
     )
     return Enhancer(id=model.id, model=model, contract=contract)
+
+
+def _preprocessing_in_words(model: PackagedModel) -> str:
+    """What is done to the probabilities before the network sees them."""
+    steps = [str(step.id) for step in model.description.inputs[0].preprocessing if step.id != "ensure_dtype"]
+    return f"preprocessed as its description says: {', '.join(steps)}" if steps else "not preprocessed"
 
 
 def _tags(rdf: Mapping[str, Any]) -> list[str]:

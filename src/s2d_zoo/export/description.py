@@ -14,13 +14,24 @@ from bioimageio.spec.utils import get_spdx_licenses
 
 from s2d_zoo.contract import RFContract
 from s2d_zoo.errors import ConfigError
+from s2d_zoo.export.lineage import BaseModel, Parent
 from s2d_zoo.types import ENHANCER_TAG
 
 Kind: TypeAlias = Literal["enhancer", "segmentor", "fused"]
 
 #: keys of ``config.s2d_zoo`` that the exporter writes itself
 RESERVED_CONFIG_KEYS: Final = frozenset(
-    {"format_version", "s2d_zoo_version", "kind", "receptive_radius", "rf_contract", "fused", "github_users", "files"}
+    {
+        "format_version",
+        "s2d_zoo_version",
+        "kind",
+        "receptive_radius",
+        "rf_contract",
+        "fused",
+        "finetuned",
+        "github_users",
+        "files",
+    }
 )
 
 _ORCID: Final = re.compile(r"\d{4}-\d{4}-\d{4}-\d{3}[\dX]")
@@ -84,7 +95,8 @@ class Citation:
     """A publication to cite."""
 
     text: str
-    doi: str  #: bare, without the address of the resolver
+    doi: str | None = None  #: bare, without the address of the resolver
+    url: str | None = None  #: for what has no DOI
 
     @classmethod
     def parse(cls, text: str) -> "Citation":
@@ -163,8 +175,8 @@ class ModelDetails:
 
     Raises:
         ConfigError: for an id, name or description that bioimage.io does not take, an enhancer without an RF
-            contract, any other model with one, a fused model that does not say what is in it, or a reserved tag or
-            key.
+            contract, any other model with one, a fused model that does not say what is in it, a finetuned one with
+            the id of its base, or a reserved tag or key.
     """
 
     id: str  #: lower-case letters, digits and ``_-/.``
@@ -174,6 +186,7 @@ class ModelDetails:
     kind: Kind  #: what it takes: probabilities of a forest (enhancer), or the raw image (segmentor, fused)
     contract: RFContract | None = None  #: of an enhancer: which forests it takes
     fusion: Fusion | None = None  #: of a fused model
+    base_model: BaseModel | None = None  #: of a finetuned model: what it was made from
     tags: tuple[str, ...] = ()  #: beside those that follow from the kind
     #: facts about origin and training, plain JSON, written below ``config.s2d_zoo``
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -181,9 +194,36 @@ class ModelDetails:
     def __post_init__(self) -> None:
         check_words(identifier=self.id, name=self.name, description=self.description)
         _check_kind(self)
+        if self.base_model is not None and self.base_model.id == self.id:
+            msg = f"A finetuned model needs an id of its own; {self.id!r} is that of its base. Give another one."
+            raise ConfigError(msg)
         taken = RESERVED_CONFIG_KEYS & set(self.config)
         if taken:
             msg = f"The config keys {', '.join(sorted(taken))} are written by the exporter itself; rename yours."
+            raise ConfigError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetunedDetails(ModelDetails):
+    """What a package says about a model that somebody else's was finetuned to.
+
+    Authors and citations of the base are added to the attribution, and the base itself to the lineage.
+
+    Raises:
+        ConfigError: as `ModelDetails`, and for a fused model.
+    """
+
+    parent: Parent | None = None  #: who the base is, if it is published
+    source: str | None = None  #: where the base came from: an address, a DOI
+    training_data_id: str | None = None  #: id of a published data set that it was finetuned on
+
+    def __post_init__(self) -> None:
+        ModelDetails.__post_init__(self)
+        if self.kind == "fused":
+            msg = "A finetuned model is an enhancer or a segmentor; fuse it with a forest afterwards."
+            raise ConfigError(msg)
+        if self.parent is not None and self.parent.id == self.id:
+            msg = f"A finetuned model needs an id of its own; {self.id!r} is that of its parent. Give another one."
             raise ConfigError(msg)
 
 
@@ -217,9 +257,6 @@ def _check_kind(details: ModelDetails) -> None:
     if details.kind == "enhancer":
         if details.contract is None:
             msg = "An enhancer needs an RF contract: which forests' probabilities it takes. Give `contract`."
-            raise ConfigError(msg)
-        if details.contract.ndim != 2:
-            msg = f"Only 2D networks can be exported, but the RF contract says {details.contract.ndim}D."
             raise ConfigError(msg)
         return
     if details.contract is not None:

@@ -1,10 +1,11 @@
 """The model card: README.md of a package, from the facts about the model and a template beside this file."""
 
 import html
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from jinja2 import Environment, StrictUndefined
 
@@ -12,7 +13,8 @@ from s2d_zoo.contract import FeatureContract, RFContract
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.geometry import TileGeometry
 from s2d_zoo.export.tolerance import Tolerances
-from s2d_zoo.types import OUTPUT_CHANNELS
+from s2d_zoo.export.weights_difference import WeightsDifference
+from s2d_zoo.types import OUTPUT_CHANNELS, SPACE
 
 _TEMPLATE: Final = "model_card.md.jinja"
 
@@ -43,24 +45,43 @@ class CardFacts:
     lineage: tuple[str, ...] = ()  #: what this model was made from, the earliest first
     costs: tuple[str, ...] = ()  #: time and size, one sentence each
     findings: tuple[Finding, ...] = ()  #: what validation found, program by program
+    modality: str = ""  #: of the images, such as "fluorescence microscopy"
+    target_structure: tuple[str, ...] = ()  #: such as "nuclei"
+    #: fields of bioimage.io's TrainingDetails, plain JSON, such as ``training_epochs``
+    training_details: Mapping[str, Any] = field(default_factory=dict)
+    evaluations: tuple[Mapping[str, Any], ...] = ()  #: each with the fields of bioimage.io's Evaluation, plain JSON
 
 
-def known_limits(details: ModelDetails, geometry: TileGeometry) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseFacts:
+    """What the card of a finetuned model of others says about its base, and about what has become of it."""
+
+    name: str
+    authors: tuple[str, ...]
+    license: str
+    training_data: str  #: what the base was trained on, as its package says
+    difference: WeightsDifference  #: of the weights
+    left: tuple[str, ...] = ()  #: steps that stay in the description, by name
+    folded: tuple[str, ...] = ()  #: steps that are in the network
+    onnx_left_out: str = ""  #: why there are no ONNX weights
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What it costs that steps stay in the description, and that there is no ONNX."""
+        names = ", ".join(self.left)
+        lines = (
+            f"{names}: done outside of the network, as the description says. ilastik and QuPath do that for each tile "
+            "by itself, so that values depend on the tiles."
+            if names
+            else "",
+            f"No ONNX weights: {self.onnx_left_out}." if self.onnx_left_out else "",
+        )
+        return tuple(filter(None, lines))
+
+
+def known_limits(details: ModelDetails, geometry: TileGeometry, base: BaseFacts | None = None) -> tuple[str, ...]:
     """What is known to go wrong with a package of this kind, one sentence each."""
-    general = (
-        "2D only: give a stack slice by slice.",
-        f"Fiji (deepImageJ): images smaller than {-(-geometry.min_size // 3)} px along y or x fail.",
-        "Fiji (deepImageJ): images above about 50.3 million values (channels x height x width) hang; cut them first.",
-        (
-            "QuPath ignores the halo of this format (0.5): seams can appear every 512 px, up to "
-            f"{geometry.halo} px wide on either side. A script can set it: "
-            f"PatchClassifierParams.builder(params).halo({geometry.halo})."
-        ),
-        (
-            f"Not all tiles of ilastik, Fiji and QuPath begin at multiples of {geometry.step} px, so values can differ "
-            "from those on the whole image."
-        ),
-    )
+    general = (*_limits_of_tiles(geometry), *(base.limits if base else ()))
     if details.kind == "fused":
         return (
             *general,
@@ -84,13 +105,45 @@ def known_limits(details: ModelDetails, geometry: TileGeometry) -> tuple[str, ..
     )
 
 
+def _limits_of_tiles(geometry: TileGeometry) -> tuple[str, ...]:
+    limits = [
+        "2D only: give a stack slice by slice."
+        if geometry.along_z is None
+        else "3D only: it takes volumes. QuPath runs no networks for volumes.",
+        f"Fiji (deepImageJ): images smaller than {-(-geometry.min_size // 3)} px along y or x fail.",
+    ]
+    if geometry.step:
+        limits.append(
+            "Fiji (deepImageJ): images above about 50.3 million values (channels x height x width) hang; "
+            "cut them first."
+        )
+    if geometry.halo and geometry.along_z is None:
+        limits.append(
+            "QuPath ignores the halo of this format (0.5): seams can appear every 512 px, up to "
+            f"{geometry.halo} px wide on either side. A script can set it: "
+            f"PatchClassifierParams.builder(params).halo({geometry.halo})."
+        )
+    if geometry.step:
+        limits.append(
+            f"Not all tiles of ilastik, Fiji and QuPath begin at multiples of {geometry.step} px, so values can differ "
+            "from those on the whole image."
+        )
+    if geometry.receptive_radius is None:
+        limits.append(
+            "How far an output pixel looks is not known: whether the halo covers it is for the base's authors to say."
+        )
+    return tuple(limits)
+
+
 def render_card(
     details: ModelDetails,
     facts: CardFacts,
     geometry: TileGeometry,
     *,
     channels: int,
+    outputs: Sequence[str] = OUTPUT_CHANNELS,
     tolerances: Tolerances | None = None,
+    base: BaseFacts | None = None,
 ) -> str:
     """The model card as Markdown.
 
@@ -99,7 +152,9 @@ def render_card(
         facts: how it was trained and how good it is.
         geometry: sizes that it takes.
         channels: of the input.
+        outputs: names of the output's channels.
         tolerances: measured differences; left out when ``None``.
+        base: of a finetuned model of others: what it was made from, and what has changed.
     """
     # Not HTML, so jinja's own escaping would be wrong; `_inline` takes its place for every value.
     environment = Environment(
@@ -110,6 +165,7 @@ def render_card(
         keep_trailing_newline=True,
         finalize=_inline,
     )
+    axes = ["batch", "channel", *SPACE[-len(geometry.smallest) :]]
     text = (resources.files("s2d_zoo.export") / _TEMPLATE).read_text(encoding="utf-8")
     return environment.from_string(text).render(
         details=details,
@@ -117,13 +173,26 @@ def render_card(
         facts=facts,
         geometry=geometry,
         channels=channels,
-        outputs=OUTPUT_CHANNELS,
-        limits=(*known_limits(details, geometry), *facts.limits),
+        outputs=outputs,
+        axes=" ".join(axes),
+        dims=json.dumps(axes),
+        limits=(*known_limits(details, geometry, base), *facts.limits),
+        base=base,
+        lineage=_lineage(details, facts),
         tolerances=tolerances,
         contract=_contract_in_words(
             details.fusion.forest if details.fusion else details.contract, taken=details.fusion is None
         ),
     )
+
+
+def _lineage(details: ModelDetails, facts: CardFacts) -> tuple[str, ...]:
+    """What it was made from, the earliest first."""
+    base = details.base_model
+    if base is None or any(base.id in step for step in facts.lineage):
+        return facts.lineage
+    version = f", version {base.version}" if base.version else ""
+    return (f"Base model: {base.id}{version}{'' if base.published else ', not published'}", *facts.lineage)
 
 
 def _contract_in_words(contract: RFContract | None, *, taken: bool) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from s2d_zoo.export.cost import describe_costs
 from s2d_zoo.export.cover import write_cover
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.geometry import TileGeometry
-from s2d_zoo.export.model_card import CardFacts, Finding, known_limits, render_card
+from s2d_zoo.export.model_card import CardFacts, Finding, render_card
 from s2d_zoo.export.reference_tensors import (
     UNFUSED_OUTPUT_FILE,
     make_test_input,
@@ -73,7 +73,7 @@ def write_package(
         UserInputError: if the example holds NaN or infinity.
         PackageError: if a weight is not finite, or the package is not valid.
     """
-    _check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite)
     geometry = TileGeometry.from_model(model)
     model = weights.for_export(model)
     with tempfile.TemporaryDirectory(prefix="s2d-zoo-") as name:
@@ -81,7 +81,8 @@ def write_package(
         test_input, test_output = _write_files(model, details, geometry, example_input, folder)
         tolerances = Tolerances(
             formats=Tolerance.covering(
-                measure_formats(model, folder, test_input), largest=float(np.abs(test_output).max())
+                measure_formats(model, folder, test_input, steps=geometry.steps),
+                largest=float(np.abs(test_output).max()),
             ),
             unfused=_compare_unfused(details, unfused, test_input, test_output, folder),
         )
@@ -92,21 +93,50 @@ def write_package(
         def describe(facts: CardFacts) -> None:
             card = render_card(details, facts, geometry, channels=channels_of(model)[0], tolerances=tolerances)
             (folder / rdf.CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
-            limits = (*known_limits(details, geometry), *facts.limits)
-            built = rdf.build_rdf(model, details, geometry, folder, tolerances=tolerances, limits=limits)
+            built = rdf.build_rdf(model, details, geometry, folder, facts=facts, tolerances=tolerances)
             rdf.write_rdf(built, folder)
 
-        describe(facts)
-        with atomic_write(output, overwrite=overwrite) as temporary:
-            _zip_folder(folder, temporary)
-            _check_readable(temporary)
-            if judge is not None:
-                describe(replace(facts, findings=tuple(judge(temporary))))
-                _zip_folder(folder, temporary)
+        write_judged(folder, output, describe, facts=facts, overwrite=overwrite, judge=judge)
     return output
 
 
-def _check_output(output: Path, *, overwrite: bool) -> None:
+def write_judged(
+    folder: Path,
+    output: Path,
+    describe: Callable[[CardFacts], None],
+    *,
+    facts: CardFacts,
+    overwrite: bool,
+    judge: Callable[[Path], Sequence[Finding]] | None,
+) -> None:
+    """Pack a folder as a package; if it is to be judged, write its card anew with what was found.
+
+    Args:
+        folder: holds all files but card and description.
+        output: the file to write.
+        describe: writes card and description into the folder.
+        facts: what the card says.
+        overwrite: replace an existing file.
+        judge: looks at the package before it is final.
+
+    Raises:
+        PackageError: if bioimageio.spec does not accept the package.
+    """
+    describe(facts)
+    with atomic_write(output, overwrite=overwrite) as temporary:
+        _zip_folder(folder, temporary)
+        _check_readable(temporary)
+        if judge is not None:
+            describe(replace(facts, findings=tuple(judge(temporary))))
+            _zip_folder(folder, temporary)
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse a path that no package can be written to, before the work begins.
+
+    Raises:
+        ConfigError: if its name does not end in .zip, or there is a file.
+    """
     if output.suffix != ".zip":
         msg = f"A package is a zip file, as ilastik and Fiji take it; expected a name ending in .zip, got {output}."
         raise ConfigError(msg)
@@ -124,7 +154,7 @@ def _write_files(
     folder: Path,
 ) -> tuple[FloatArray, FloatArray]:
     """Write weights, test tensors and cover; test input and output."""
-    test_input = make_test_input(example_input, channels=channels_of(model)[0], size=geometry.min_size)
+    test_input = make_test_input(example_input, channels=channels_of(model)[0], shape=geometry.smallest)
     test_output = make_test_output(model, test_input)
     write_test_tensors(folder, test_input, test_output)
     write_cover(folder, test_input, test_output)

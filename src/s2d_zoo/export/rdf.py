@@ -6,7 +6,7 @@ put together here, key by key, and read back by the library for validation once 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +20,13 @@ from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.network import Network, channels_of, network_kwargs
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.export import weights
+from s2d_zoo.export.card_fields import Architecture, build_card_fields
 from s2d_zoo.export.cover import COVER_FILE
 from s2d_zoo.export.description import Author, ModelDetails
 from s2d_zoo.export.geometry import TileGeometry
+from s2d_zoo.export.model_card import CardFacts, known_limits
 from s2d_zoo.export.reference_tensors import TEST_INPUT_FILE, TEST_OUTPUT_FILE, UNFUSED_OUTPUT_FILE
-from s2d_zoo.export.tolerance import Tolerance, Tolerances
+from s2d_zoo.export.tolerance import Tolerances
 from s2d_zoo.types import ENHANCER_TAG, OUTPUT_CHANNELS
 
 RDF_FILE: Final = "rdf.yaml"
@@ -40,6 +42,7 @@ _TENSOR_NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "segmentor": ("raw", "segmentation"),
     "fused": ("raw", "enhanced"),
 }
+PROGRAM_TAGS: Final = ("ilastik", "fiji", "qupath")
 _LINKS: Final = ("ilastik/ilastik", "deepimagej/deepimagej")
 
 
@@ -54,8 +57,8 @@ def build_rdf(
     geometry: TileGeometry,
     folder: Path,
     *,
+    facts: CardFacts,
     tolerances: Tolerances,
-    limits: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The description of a package, as plain dicts, lists, strings and numbers.
 
@@ -64,16 +67,43 @@ def build_rdf(
         details: what is said about it.
         geometry: sizes that it takes.
         folder: holds all other files of the package.
+        facts: what the model card says.
         tolerances: how far outputs may differ.
-        limits: known limits, in words.
 
     Raises:
         ConfigError: if `details.config` is not plain JSON, or the network does not fit the kind or contract.
     """
     _check_channels(model, details)
-    attribution = details.attribution
     kind_tags = {"enhancer": (ENHANCER_TAG,), "fused": ("random-forest",), "segmentor": ()}
-    fixed_tags = (*kind_tags[details.kind], "s2d-zoo", "2d", "unet", "pytorch")
+    tags = (*kind_tags[details.kind], "s2d-zoo", "2d", "unet", "pytorch", "semantic-segmentation", *PROGRAM_TAGS)
+    return {
+        **write_head(details, tags),
+        "inputs": [_input(model, details, geometry, folder)],
+        "outputs": [_output(details, geometry, folder)],
+        "weights": _weights(model, folder),
+        **({"attachments": [write_file(folder, UNFUSED_OUTPUT_FILE)]} if details.fusion else {}),
+        "config": {
+            "bioimageio": build_card_fields(
+                details.kind,
+                Architecture.of(model),
+                facts,
+                limits=(*known_limits(details, geometry), *facts.limits),
+                tolerance=tolerances.formats,
+            ),
+            "s2d_zoo": write_own_config(details, geometry, folder, _fusion(details, tolerances)),
+        },
+    }
+
+
+def write_head(details: ModelDetails, tags: Iterable[str]) -> dict[str, Any]:
+    """What every description begins with: who, what, and on which terms.
+
+    Args:
+        details: what is said about the model.
+        tags: before those of the details.
+    """
+    attribution = details.attribution
+    base = details.base_model
     return {
         "type": "model",
         "format_version": FORMAT_VERSION,
@@ -81,20 +111,13 @@ def build_rdf(
         "name": details.name,
         "description": details.description,
         "authors": [_author(author) for author in attribution.authors],
-        "cite": [{"text": citation.text, "doi": citation.doi} for citation in attribution.cite],
+        "cite": [_without_none(asdict(citation)) for citation in attribution.cite],
         "license": attribution.license,
-        "tags": list(dict.fromkeys((*fixed_tags, "semantic-segmentation", "ilastik", "fiji", "qupath", *details.tags))),
+        "tags": list(dict.fromkeys((*tags, *(("finetuned",) if base else ()), *details.tags))),
         "links": list(_LINKS),
         "documentation": CARD_FILE,
         "covers": [COVER_FILE],
-        "inputs": [_input(model, details, geometry, folder)],
-        "outputs": [_output(details, geometry, folder)],
-        "weights": _weights(model, folder),
-        **({"attachments": [_file(folder, UNFUSED_OUTPUT_FILE)]} if details.fusion else {}),
-        "config": {
-            "bioimageio": _card_fields(model, limits, tolerances.formats),
-            "s2d_zoo": _own_config(details, geometry, folder, tolerances),
-        },
+        **({"parent": {"id": base.id, "version": base.version}} if base and base.published else {}),
     }
 
 
@@ -114,6 +137,9 @@ def _check_channels(model: Network, details: ModelDetails) -> None:
     if isinstance(model, PixelForest) != (details.kind == "fused"):
         msg = f"A network of filters, forest and enhancer is a fused model, and no other is; found {details.kind!r}."
         raise ConfigError(msg)
+    if details.contract is not None and details.contract.ndim != 2:
+        msg = f"Our networks are 2D, but the RF contract says {details.contract.ndim}D."
+        raise ConfigError(msg)
     if details.contract is not None and len(details.contract.channels) != taken:
         msg = (
             f"The RF contract feeds {len(details.contract.channels)} probability channel(s) to the enhancer, but the "
@@ -123,7 +149,10 @@ def _check_channels(model: Network, details: ModelDetails) -> None:
 
 
 def _author(author: Author) -> dict[str, str]:
-    entries = {"name": author.name, "affiliation": author.affiliation, "orcid": author.orcid}
+    return _without_none({"name": author.name, "affiliation": author.affiliation, "orcid": author.orcid})
+
+
+def _without_none(entries: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entries.items() if value is not None}
 
 
@@ -145,7 +174,7 @@ def _input(model: Network, details: ModelDetails, geometry: TileGeometry, folder
             *({"type": "space", "id": axis, "size": dict(size), "concatenable": True} for axis in ("y", "x")),
         ],
         "data": data,
-        "test_tensor": _file(folder, TEST_INPUT_FILE),
+        "test_tensor": write_file(folder, TEST_INPUT_FILE),
     }
 
 
@@ -169,7 +198,7 @@ def _output(details: ModelDetails, geometry: TileGeometry, folder: Path) -> dict
             ),
         ],
         "data": {"type": "float32", "range": [0.0, 1.0]},
-        "test_tensor": _file(folder, TEST_OUTPUT_FILE),
+        "test_tensor": write_file(folder, TEST_OUTPUT_FILE),
     }
 
 
@@ -184,50 +213,43 @@ def _input_channels(contract: RFContract | None, count: int) -> list[str]:
 def _weights(model: Network, folder: Path) -> dict[str, Any]:
     version = weights.torch_version()
     architecture = {
-        **_file(folder, weights.architecture_file(model)),
+        **write_file(folder, weights.architecture_file(model)),
         "callable": type(model).__name__,
         "kwargs": network_kwargs(model),
     }
     parent = {"parent": "pytorch_state_dict"}
     return {
         "pytorch_state_dict": {
-            **_file(folder, weights.STATE_DICT_FILE),
+            **write_file(folder, weights.STATE_DICT_FILE),
             "architecture": architecture,
             "pytorch_version": version,
         },
-        "torchscript": {**_file(folder, weights.TORCHSCRIPT_FILE), **parent, "pytorch_version": version},
-        "onnx": {**_file(folder, weights.ONNX_FILE), **parent, "opset_version": weights.ONNX_OPSET},
+        "torchscript": {**write_file(folder, weights.TORCHSCRIPT_FILE), **parent, "pytorch_version": version},
+        "onnx": {**write_file(folder, weights.ONNX_FILE), **parent, "opset_version": weights.ONNX_OPSET},
     }
 
 
-def _card_fields(model: Network, limits: tuple[str, ...], tolerance: Tolerance) -> dict[str, Any]:
-    fused = isinstance(model, PixelForest)
-    unet = model.enhancer if isinstance(model, PixelForest) else model
-    kwargs = network_kwargs(unet)
-    before = "Feature filters and a Random Forest, then a " if fused else ""
-    return {
-        "reproducibility_tolerance": [
-            {
-                "relative_tolerance": 0.0,
-                "absolute_tolerance": tolerance.absolute,
-                "mismatched_elements_per_million": tolerance.mismatched_per_million,
-            }
-        ],
-        "architecture_type": "Random Forest + 2D U-Net" if fused else "2D U-Net",
-        "architecture_description": (
-            f"{before}U-Net with {kwargs['depth']} levels of pooling and {kwargs['features']} features at the first "
-            f"level, normalisation: {kwargs['norm']}, with fixed statistics at inference"
-        ),
-        "task": "semantic-segmentation",
-        "model_parameter_count": sum(parameter.numel() for parameter in model.parameters()),
-        **({"bias_risks_limitations": {"limitations": " ".join(limits)}} if limits else {}),
-    }
+def write_own_config(
+    details: ModelDetails, geometry: TileGeometry, folder: Path, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The block ``config.s2d_zoo``.
 
+    Args:
+        details: what is said about the model.
+        geometry: sizes that it takes.
+        folder: holds model card and cover.
+        extra: facts that the exporter has found itself.
 
-def _own_config(details: ModelDetails, geometry: TileGeometry, folder: Path, tolerances: Tolerances) -> dict[str, Any]:
+    Raises:
+        ConfigError: if `details.config` is not plain JSON.
+    """
     users = {author.name: author.github_user for author in details.attribution.authors if author.github_user}
+    lineage = {"base_model": details.base_model.to_json()} if details.base_model else {}
+    stated = {**details.config, **extra}
+    if lineage:
+        stated["provenance"] = {**stated.get("provenance", {}), **lineage}
     try:
-        facts = json.loads(json.dumps({**details.config, **_fusion(details, tolerances)}, allow_nan=False))
+        facts = json.loads(json.dumps(stated, allow_nan=False))
     except (TypeError, ValueError) as error:
         msg = f"The config of a package must be plain JSON (texts, finite numbers, lists, dicts): {error}."
         raise ConfigError(msg) from error
@@ -235,11 +257,11 @@ def _own_config(details: ModelDetails, geometry: TileGeometry, folder: Path, tol
         "format_version": CONFIG_FORMAT_VERSION,
         "s2d_zoo_version": _version.__version__,
         "kind": details.kind,
-        "receptive_radius": geometry.receptive_radius,
+        **_without_none({"receptive_radius": geometry.receptive_radius}),
         **({"rf_contract": details.contract.model_dump(mode="json")} if details.contract else {}),
         **({"github_users": users} if users else {}),
         # The format has no hashes for these two as long as they are plain strings.
-        "files": {name: _file(folder, name)["sha256"] for name in (CARD_FILE, COVER_FILE)},
+        "files": {name: write_file(folder, name)["sha256"] for name in (CARD_FILE, COVER_FILE)},
         **facts,
     }
 
@@ -258,5 +280,6 @@ def _fusion(details: ModelDetails, tolerances: Tolerances) -> dict[str, Any]:
     }
 
 
-def _file(folder: Path, name: str) -> dict[str, str]:
+def write_file(folder: Path, name: str) -> dict[str, str]:
+    """A file as the format names it, with its SHA-256."""
     return {"source": name, "sha256": sha256_of(folder / name)}

@@ -1,5 +1,6 @@
 """The test tensors of a package: a real input of the smallest size, and what the network makes of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import xarray as xr
 from s2d_zoo.data.axes import as_image, space_dims
 from s2d_zoo.data.network import Network
 from s2d_zoo.errors import AxesError, UserInputError
+from s2d_zoo.types import CHANNEL, SPACE
 
 TEST_INPUT_FILE: Final = "test_input.npy"
 TEST_OUTPUT_FILE: Final = "test_output.npy"
@@ -17,30 +19,33 @@ TEST_OUTPUT_FILE: Final = "test_output.npy"
 UNFUSED_OUTPUT_FILE: Final = "unfused_output.npy"
 
 
-def make_test_input(example: xr.DataArray, *, channels: int, size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+def make_test_input(
+    example: xr.DataArray, *, channels: int, shape: Sequence[int]
+) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The middle of a real input, mirrored at its borders where it is too small.
 
     Args:
-        example: axes channel y x (a missing channel axis is added), any number type, finite.
+        example: axes channel (z) y x (a missing channel axis is added), any number type, finite.
         channels: how many the network takes.
-        size: of y and x, in px.
+        shape: sizes of (z) y x, in px.
 
     Returns:
-        ``(1, channel, size, size)`` float32, C order.
+        ``(1, channel, *shape)`` float32, C order.
 
     Raises:
-        AxesError: if the example is not 2D or has another number of channels.
+        AxesError: if the example has other dimensions or another number of channels.
         UserInputError: if it holds NaN or infinity.
     """
     example = as_image(example, what="example input")
-    if space_dims(example) != ("y", "x") or example.sizes["channel"] != channels:
+    dims = SPACE[-len(shape) :]
+    if space_dims(example) != dims or example.sizes[CHANNEL] != channels:
         msg = (
-            f"The example input must have the axes channel y x with {channels} channel(s), as the network takes; "
-            f"found {dict(example.sizes)}. Give one slice of what the network was trained on."
+            f"The example input must have the axes channel {' '.join(dims)} with {channels} channel(s), as the network "
+            f"takes; found {dict(example.sizes)}. Give one image of the kind that the network was trained on."
         )
         raise AxesError(msg)
     values = np.asarray(example.values, dtype=np.float32)
-    for axis in (1, 2):
+    for axis, size in enumerate(shape, start=1):
         values = _fitted(values, axis=axis, size=size)
     if not np.isfinite(values).all():
         msg = "The example input must be finite, but holds NaN or infinity. Give another one."

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import onnxruntime
 import torch
+from torch import nn
 
-from s2d_zoo.data.network import Network
 from s2d_zoo.export import weights
 
 logger = logging.getLogger(__name__)
@@ -82,40 +82,60 @@ class Tolerances:
     unfused: Tolerance | None = None  #: of a fused package: from its parts one after another
 
 
-def measure_formats(model: Network, folder: Path, test_input: FloatArray) -> list[FloatArray]:
+def measure_formats(
+    model: nn.Module, folder: Path, test_input: FloatArray, *, steps: Sequence[int]
+) -> list[FloatArray]:
     """Absolute differences from the network itself, of every format: at several sizes, on one thread and on all.
 
     Args:
-        model: as `weights.for_export` gives it.
-        folder: holds its weights files.
-        test_input: ``(1, channel, y, x)`` float32.
+        model: in evaluation mode, on the CPU.
+        folder: holds its TorchScript, and ONNX if there is any.
+        test_input: ``(1, channel, (z), y, x)`` float32, as the network takes it.
+        steps: by how much each space axis may grow; 0 for one that is fixed.
 
     Returns:
         One array for each format, size and number of threads.
     """
-    step = model.step
-    inputs = [test_input, *(_grown(test_input, by, step) for by in (step, 3 * step))]
+    inputs = grow(test_input, steps)
     differences = []
     with torch.inference_mode():
         expected = [model(torch.from_numpy(values)).numpy() for values in inputs]
         for threads, several in ((1, inputs[:1]), (os.cpu_count() or 1, inputs)):
-            session = _onnx_session(folder / weights.ONNX_FILE, threads)
+            path = folder / weights.ONNX_FILE
+            run_onnx = onnx_runner(path, threads) if path.is_file() else None
             with _torch_threads(threads), weights.deprecated_on_purpose():
                 script = torch.jit.load(str(folder / weights.TORCHSCRIPT_FILE))  # type: ignore[no-untyped-call]
                 for values, wanted in zip(several, expected, strict=False):
-                    outputs = (
-                        model(torch.from_numpy(values)).numpy(),
-                        script(torch.from_numpy(values)).numpy(),
-                        session.run(None, {session.get_inputs()[0].name: values})[0],
-                    )
+                    outputs = [model(torch.from_numpy(values)).numpy(), script(torch.from_numpy(values)).numpy()]
+                    outputs += [] if run_onnx is None else [run_onnx(values)]
                     differences += [np.abs(output - wanted) for output in outputs]
     return differences
 
 
-def _onnx_session(path: Path, threads: int) -> Any:  # noqa: ANN401 - onnxruntime has no types
+def grow(values: FloatArray, steps: Sequence[int]) -> list[FloatArray]:
+    """An image, and that image continued by its mirror image to two other sizes, if it may be larger.
+
+    Args:
+        values: ``(1, channel, (z), y, x)`` float32.
+        steps: as in `measure_formats`.
+    """
+    if not any(steps):
+        return [values]
+    return [values, *(_grown(values, (factor * steps[0], *steps[1:])) for factor in (1, 3))]
+
+
+def onnx_runner(path: Path, threads: int) -> Callable[[FloatArray], FloatArray]:
+    """An ONNX file with one input and one output, loaded to be run on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(values: FloatArray) -> FloatArray:
+        output: FloatArray = session.run(None, {name: values})[0]
+        return output
+
+    return run
 
 
 @contextmanager
@@ -128,9 +148,9 @@ def _torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _grown(values: FloatArray, along_y: int, along_x: int) -> FloatArray:
+def _grown(values: FloatArray, by: Sequence[int]) -> FloatArray:
     """The same image, continued by its mirror image."""
-    return np.ascontiguousarray(np.pad(values, [(0, 0), (0, 0), (0, along_y), (0, along_x)], mode="symmetric"))
+    return np.ascontiguousarray(np.pad(values, [(0, 0), (0, 0), *((0, more) for more in by)], mode="symmetric"))
 
 
 def _rounded_up(number: int) -> int:

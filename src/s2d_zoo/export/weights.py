@@ -16,6 +16,7 @@ from typing import Final
 
 import onnx
 import torch
+from torch import nn
 
 from s2d_zoo.architectures.pixel_forest import PixelForest
 from s2d_zoo.architectures.sources import PIXEL_FOREST_FILE, UNET_FILE, packaged_source
@@ -84,19 +85,52 @@ def write_weights(model: Network, folder: Path, *, example: torch.Tensor, input_
     (folder / architecture).write_bytes(packaged_source(architecture))
     trees = {TREE_DOMAIN: TREE_OPSET} if isinstance(model, PixelForest) else {}
     with deprecated_on_purpose(), torch.no_grad():
-        (folder / TORCHSCRIPT_FILE).write_bytes(_traced(model, example))
+        (folder / TORCHSCRIPT_FILE).write_bytes(trace_network(model, example))
+    export_onnx(
+        for_onnx(model) if isinstance(model, PixelForest) else model,
+        folder / ONNX_FILE,
+        example=example,
+        names=(input_name, output_name),
+        free={0: "batch", 2: "y", 3: "x"},
+        trees=trees,
+    )
+
+
+def export_onnx(
+    model: nn.Module,
+    path: Path,
+    *,
+    example: torch.Tensor,
+    names: tuple[str, str],
+    free: Mapping[int, str],
+    trees: Mapping[str, int] = MappingProxyType({}),
+) -> None:
+    """Write a network as ONNX, in the versions that Fiji reads.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        path: the file to write.
+        example: input to follow through the network, ``(1, channel, …)`` float32.
+        names: of the graph's input and output.
+        free: axes whose size is not fixed, by their position.
+        trees: version of the operators for trees, by domain.
+
+    Raises:
+        PackageError: if the file came out in another version than asked for.
+    """
+    with deprecated_on_purpose(), torch.no_grad():
         torch.onnx.export(
-            for_onnx(model) if isinstance(model, PixelForest) else model,
+            model,
             (example,),
-            str(folder / ONNX_FILE),
+            str(path),
             dynamo=False,
             opset_version=ONNX_OPSET,
-            custom_opsets=trees,
-            input_names=[input_name],
-            output_names=[output_name],
-            dynamic_axes={name: {0: "batch", 2: "y", 3: "x"} for name in (input_name, output_name)},
+            custom_opsets=dict(trees),
+            input_names=names[:1],
+            output_names=names[1:],
+            dynamic_axes={name: dict(free) for name in names},
         )
-    check_onnx(folder / ONNX_FILE, trees=trees)
+    check_onnx(path, trees=trees)
 
 
 def _is_broken(name: str, values: torch.Tensor) -> bool:
@@ -130,14 +164,23 @@ def deprecated_on_purpose() -> Iterator[None]:
         yield
 
 
-def _traced(model: Network, example: torch.Tensor) -> bytes:
-    """TorchScript, traced: a scripted network cannot be loaded by the older libtorch in Fiji and QuPath."""
+def trace_network(model: nn.Module, example: torch.Tensor) -> bytes:
+    """TorchScript, traced: a scripted network cannot be loaded by the older libtorch in Fiji and QuPath.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        example: input to trace with, ``(1, channel, …)`` float32.
+    """
     # Names of classes that this process has traced before get a number. A first trace sees to it that all have
     # been, so that the second is numbered throughout, whatever was done before.
-    buffer = io.BytesIO()
     torch.jit.trace(model, example, check_trace=False)  # type: ignore[no-untyped-call]
-    traced = torch.jit.trace(model, example, check_trace=False)  # type: ignore[no-untyped-call]
-    torch.jit.save(traced, buffer)
+    return script_bytes(torch.jit.trace(model, example, check_trace=False))  # type: ignore[no-untyped-call]
+
+
+def script_bytes(script: nn.Module) -> bytes:
+    """A network of TorchScript as a file; equal networks give equal bytes."""
+    buffer = io.BytesIO()
+    torch.jit.save(script, buffer)
     return _with_stable_bytes(buffer.getvalue())
 
 

@@ -34,6 +34,8 @@ NetworkT = TypeVar("NetworkT", bound=UNet | PackagedNetwork)
 
 #: grey-value percentiles that the network's input normalisation maps to 0 and 1
 _LOW, _HIGH = 5.0, 99.0
+#: learning rate for weights that were trained already: a tenth of that of a fresh network
+FINETUNING_RATE: Final = 2e-4
 #: of an image of one value, after preprocessing
 _SMALLEST: Final = 1e-6
 
@@ -148,9 +150,9 @@ def train_segmentor(
     Raises:
         NotImprovedError: if the model ends worse than it began, unless that is allowed.
         UserInputError: if all weights are 0.
-        AxesError: if an image is not 2D, or has other channels than the base model takes.
+        AxesError: if the model or an image is not 2D, or they differ in channels.
     """
-    _check_images(base_model, images)
+    check_trainable(base_model, images)
     if not any(bool((one.weights > 0).any()) for one in labels):
         msg = "All pseudo-labels have weight 0: the forests agree nowhere. Paint more strokes, or ask less confidence."
         raise UserInputError(msg)
@@ -251,7 +253,22 @@ def _patch_size(network: UNet | PackagedNetwork, wanted: int) -> int:
     return wanted if takes else network.tiles.at_least(wanted)
 
 
-def _check_images(base_model: UNet | PackagedModel, images: Sequence[xr.DataArray]) -> None:
+def check_trainable(base_model: UNet | PackagedModel, images: Sequence[xr.DataArray]) -> None:
+    """Refuse what cannot be trained.
+
+    Args:
+        base_model: to begin from.
+        images: channel y x, as it takes them.
+
+    Raises:
+        AxesError: if the model or an image is not 2D, or they differ in channels.
+    """
+    if isinstance(base_model, PackagedModel) and base_model.ndim == 3:
+        msg = (
+            f"{base_model.id} is a 3D network; only 2D networks can be trained here. It can be used as it is: s2d-zoo "
+            "adapt, s2d-zoo enhance."
+        )
+        raise AxesError(msg)
     channels = channels_of(base_model.network if isinstance(base_model, PackagedModel) else base_model)[0]
     for image in images:
         if len(space_dims(image)) != 2 or image.sizes[CHANNEL] != channels:
@@ -265,11 +282,12 @@ def _held_out_score(
     """On painted pixels; None where they cannot tell."""
     if not any(bool((strokes > 0).any()) for strokes in held_out):
         return None
-    foregrounds = [apply_segmentor(model, image)[0] for image in images]
-    score = score_strokes(foregrounds, held_out, foreground=foreground)
+    tested = [(image, one) for image, one in zip(images, held_out, strict=True) if bool((one > 0).any())]
+    foregrounds, strokes = [apply_segmentor(model, image)[0] for image, _ in tested], [one for _, one in tested]
+    score = score_strokes(foregrounds, strokes, foreground=foreground)
     if score is None:
         return None
-    error = calibration_error(foregrounds, held_out, foreground=foreground)
+    error = calibration_error(foregrounds, strokes, foreground=foreground)
     return HeldOutScore(iou=score.iou, calibration_error=error)
 
 

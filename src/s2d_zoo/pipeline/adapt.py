@@ -12,7 +12,7 @@ from s2d_zoo.data.atomic import atomic_write
 from s2d_zoo.data.scores import Score
 from s2d_zoo.pipeline.fusion import Fused, Loss
 from s2d_zoo.pipeline.inputs import AdaptInputs
-from s2d_zoo.pipeline.job import AdaptSettings, Job, open_job
+from s2d_zoo.pipeline.job import CLASSIFIER_FILE, AdaptSettings, Job, open_job
 from s2d_zoo.pipeline.packages import Models, write_packages
 from s2d_zoo.pipeline.prediction import (
     Prediction,
@@ -94,7 +94,7 @@ def adapt(
     with clock.stage("forests"):
         forests = fit_forests(job)
         if forests.forest is not None:
-            save_classifier(forests.forest, output / "classifier.safetensors")
+            save_classifier(forests.forest, output / CLASSIFIER_FILE)
     misfits = job.enhancer.check(forests.contract)
     for misfit in misfits:
         logger.warning("%s", misfit)
@@ -115,7 +115,8 @@ def adapt(
     write_maps(job, predictions, test_predictions)
     scores = _score(job, predictions, test_predictions)
     with clock.stage("packages and validation"):
-        validation = write_packages(job, Models(segmentors=segmentors, fused=fused), predictions, scores)
+        models = Models(segmentors=segmentors, fused=fused, seconds=sum(clock.seconds.values()))
+        validation = write_packages(job, models, predictions, scores)
         _write_validation(output, validation)
     return AdaptResult(
         job=job,

@@ -12,15 +12,24 @@ import numpy as np
 import xarray as xr
 
 from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.contract import RFContract
 from s2d_zoo.contract_fit import matching_channels
 from s2d_zoo.data.packaged_model import PackagedModel
 from s2d_zoo.data.patches import PatchSettings
-from s2d_zoo.data.scribbles import resample_strokes
+from s2d_zoo.data.scribbles import count_classes, resample_strokes
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.errors import ConfigError
-from s2d_zoo.finetune.finetuning import SegmentorSettings, SegmentorTraining, train_segmentor
+from s2d_zoo.finetune.finetuning import (
+    FINETUNING_RATE,
+    SegmentorSettings,
+    SegmentorTraining,
+    check_trainable,
+    train_segmentor,
+)
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels, dense_labels, stroke_labels
+from s2d_zoo.rf_adapter.classes import name_classes
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
+from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.trainer import TrainingSettings
 from s2d_zoo.types import CHANNEL
 
@@ -28,7 +37,7 @@ from s2d_zoo.types import CHANNEL
 def _default_network() -> SegmentorSettings:
     return SegmentorSettings(
         patches=PatchSettings(zoom=(0.8, 1.25), soft_target=True),
-        training=TrainingSettings(steps=300, steps_per_epoch=100, batch_size=4, learning_rate=2e-4),
+        training=TrainingSettings(steps=300, steps_per_epoch=100, batch_size=4, learning_rate=FINETUNING_RATE),
     )
 
 
@@ -42,6 +51,7 @@ class EnhancerFinetuneSettings:
 
     n_forests: int = 5  #: each fitted on other strokes
     forest: ForestSettings = field(default_factory=ForestSettings)
+    selection: FeatureSelection | None = None  #: features of the forests; all of ilastik's where None
     network: SegmentorSettings = field(default_factory=_default_network)  #: patches and training; no new network
     seed: int = 0
 
@@ -56,6 +66,8 @@ class EnhancerTraining:
     """An enhancer that was trained further, and how it does on strokes that neither it nor a forest saw."""
 
     enhancer: Enhancer
+    example: xr.DataArray  #: channel y x, probabilities of the first image, as it takes them
+    delivered: RFContract  #: what the forests deliver that it has learnt
     training: SegmentorTraining[UNet | PackagedModel]
 
 
@@ -90,15 +102,19 @@ def finetune_enhancer(
         NotImprovedError: if it ends worse than it began, on the held-out strokes.
         ContractMismatchError: if the forests do not deliver what the enhancer takes.
         ScribbleError: if the strokes are of one class only.
-        AxesError: if an image is not 2D.
+        AxesError: if an image or the enhancer is not 2D.
     """
+    check_trainable(enhancer.model, ())
     maps: list[xr.DataArray] = []
     labels: list[PseudoLabels] = []
     truth = tuple(dense) or (None,) * len(images)
+    classes = name_classes(max(count_classes(scribbles), foreground), foreground=foreground)
     for number in range(settings.n_forests):
         seed = settings.seed + number
         seen = resample_strokes(scribbles, seed=seed)
-        forest = PixelClassifier(settings=settings.forest, random_state=seed).fit(list(images), list(seen))
+        forest = PixelClassifier(
+            selection=settings.selection, settings=settings.forest, classes=classes, random_state=seed
+        ).fit(list(images), list(seen))
         enhancer.check(forest.contract)
         fed = list(matching_channels(enhancer.contract, forest.contract))
         for image, strokes, learnt, instances in zip(images, scribbles, _left_out(scribbles, seen), truth, strict=True):
@@ -121,7 +137,12 @@ def finetune_enhancer(
         allow_worse=allow_worse,
         progress=progress,
     )
-    return EnhancerTraining(enhancer=replace(enhancer, model=training.model), training=training)
+    return EnhancerTraining(
+        enhancer=replace(enhancer, model=training.model),
+        training=training,
+        example=maps[0],
+        delivered=forest.contract,
+    )
 
 
 def fit_enhancer(

@@ -23,7 +23,8 @@ class AdaptInputs:
     images: tuple[Path, ...] = ()  #: with a project: one for each of its images, or none, which means where it says
     scribbles: tuple[Path, ...] = ()  #: one for each image; may be missing where there are probabilities
     ilastik_project: Path | None = None  #: has strokes, features and a trained forest
-    trust_code: bool = False  #: run Python code of the enhancer's package, if its network needs that
+    base_model: str | None = None  #: what the segmentor is trained from: as the enhancer; a fresh network where None
+    trust_code: bool = False  #: run Python code of these packages, if their networks need that
     retrain: bool = False  #: fit a new forest on the project's labels, instead of using its own
     probabilities: tuple[Path, ...] = ()  #: made by another classifier, one for each image
     ground_truth: tuple[Path, ...] = ()  #: none, or one for each image; for scores only

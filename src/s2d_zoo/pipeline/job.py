@@ -15,14 +15,18 @@ from s2d_zoo.errors import ConfigError
 from s2d_zoo.export.description import Attribution, check_words
 from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.finetune.pseudo_labels import DEFAULT_CONFIDENCE
+from s2d_zoo.pipeline.base_models import OpenedBase, check_base_model, open_base_model
 from s2d_zoo.pipeline.fusion import FusionSettings
 from s2d_zoo.pipeline.inputs import AdaptInputs, hash_path
 from s2d_zoo.pipeline.record import describe_run
 from s2d_zoo.pipeline.sources import AdaptData, read_inputs
+from s2d_zoo.pipeline.words import id_from_name
 from s2d_zoo.rf_adapter.classifier import ForestSettings
 from s2d_zoo.zoo.collection import find_model
 
 RUN_FILE: Final = "run.json"
+CLASSIFIER_FILE: Final = "classifier.safetensors"
+SEGMENTOR_FILE: Final = "segmentor.safetensors"
 MODEL_DESCRIPTION: Final = (
     "Segments foreground and boundary in raw images. Trained on pseudo-labels that an enhancer made from "
     "a Random Forest and a few brush strokes."
@@ -67,6 +71,7 @@ class AdaptSettings:
     pseudo_labels: PseudoLabelSettings = field(default_factory=PseudoLabelSettings)
     rescale: float | Literal["auto"] = 1.0  #: resize probabilities by this before the enhancer, and back after it
     segmentor: SegmentorSettings = field(default_factory=SegmentorSettings)
+    allow_worse: bool = False  #: give out a segmentor that ends worse than it began
     fusion: FusionSettings = field(default_factory=FusionSettings)
     seed: int = 0
 
@@ -80,7 +85,7 @@ class AdaptSettings:
     @property
     def model_id(self) -> str:
         """Id of the segmentor's package, from its name."""
-        return re.sub(r"[^a-z0-9]+", "-", self.model_name.lower()).strip("-")
+        return id_from_name(self.model_name)
 
     @property
     def fused_id(self) -> str:
@@ -103,6 +108,7 @@ class Job:
     data: AdaptData
     enhancer: Enhancer
     enhancer_package: Path
+    base: OpenedBase | None  #: what the segmentor is trained from; a fresh network where None
     split: StrokeSplit
     run: dict[str, Any]
     show_progress: bool
@@ -171,9 +177,13 @@ def open_job(
     _check_folder(output, existing)
     package = find_model(inputs.enhancer)
     enhancer = load_enhancer(package, trust_code=inputs.trust_code)
+    base = None if inputs.base_model is None else open_base_model(inputs.base_model, trust_code=inputs.trust_code)
     data = read_inputs(inputs, foreground=settings.foreground, class_names=settings.class_names, classifier=classifier)
     _check_enhancer(enhancer, package, data, settings)
     hashes = {**inputs.hashes(data.found_images), f"enhancer {inputs.enhancer}": hash_path(package)}
+    if base is not None:
+        check_base_model(base, data.images, settings.attribution)
+        hashes[f"base model {inputs.base_model}"] = hash_path(base.package)
     options: dict[str, object] = {"inputs": inputs, "settings": settings}
     if classifier is not None:
         options["classifier"] = {"type": type(classifier).__name__, "contract": classifier.contract}
@@ -185,6 +195,7 @@ def open_job(
         data=data,
         enhancer=enhancer,
         enhancer_package=package,
+        base=base,
         split=hold_out_strokes(data.scribbles, fraction=settings.pseudo_labels.held_out, seed=settings.seed),
         run=run,
         show_progress=progress,
@@ -205,7 +216,7 @@ def _remove_earlier(output: Path) -> None:
         return
     for name in ("images", "packages", "validation"):
         shutil.rmtree(output / name, ignore_errors=True)
-    for name in ("report.html", "report.json", "classifier.safetensors", "segmentor.safetensors"):
+    for name in ("report.html", "report.json", CLASSIFIER_FILE, SEGMENTOR_FILE):
         (output / name).unlink(missing_ok=True)
 
 

@@ -6,18 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.atomic import atomic_write
+from s2d_zoo.data.axes import count_space_dims
+from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.network import save_network
+from s2d_zoo.data.packaged_model import PackagedModel
 from s2d_zoo.data.scores import Score
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.finetune.finetuning import SegmentorTraining
+from s2d_zoo.pipeline.finetuning import held_out_figures, worse_limits
 from s2d_zoo.pipeline.fusion import Fused, FusedWords, describe_lineage, write_fused
 from s2d_zoo.pipeline.inputs import hash_path
-from s2d_zoo.pipeline.job import MODEL_DESCRIPTION, Job
+from s2d_zoo.pipeline.job import CLASSIFIER_FILE, MODEL_DESCRIPTION, SEGMENTOR_FILE, Job
 from s2d_zoo.pipeline.prediction import Prediction
+from s2d_zoo.pipeline.record import to_plain, training_details, whole_minutes
 from s2d_zoo.pipeline.segmentors import Segmentors
-from s2d_zoo.pipeline.validated import write_validated
+from s2d_zoo.pipeline.validated import write_finetuned_validated, write_validated
+from s2d_zoo.pipeline.volumes import middle_plane
 from s2d_zoo.validate.report import ValidationReport
 from s2d_zoo.validate.validation import validate_package
 
@@ -28,6 +35,7 @@ class Models:
 
     segmentors: Segmentors
     fused: Fused | None
+    seconds: float  #: wall time until now
 
 
 def write_packages(
@@ -42,11 +50,10 @@ def write_packages(
     folder.mkdir(parents=True, exist_ok=True)
     reports = []
     if models.segmentors.training is not None:
-        save_network(models.segmentors.training.model, job.output / "segmentor.safetensors")
         target = folder / f"{job.settings.model_id}.zip"
-        reports.append(_write_segmentor(job, models.segmentors.training, predictions, scores, target))
+        reports.append(_write_segmentor(job, models, models.segmentors.training, predictions, scores, target))
     if models.fused is not None:
-        reports.append(_write_fused(job, models.fused, scores, folder / f"{job.settings.fused_id}.zip"))
+        reports.append(_write_fused(job, models, models.fused, scores, folder / f"{job.settings.fused_id}.zip"))
     if job.enhancer_package.is_file():
         target = folder / job.enhancer_package.name
         with atomic_write(target) as temporary:
@@ -60,16 +67,22 @@ def _tensors(job: Job, package: Path) -> Path:
     return job.output / "validation" / f"{package.stem}-tensors"
 
 
-def _provenance(job: Job) -> dict[str, Any]:
+def _provenance(job: Job, models: Models) -> dict[str, Any]:
+    forest = job.output / CLASSIFIER_FILE
     return {
         "inputs": job.inputs.named_hashes(job.data.found_images),
+        "forest_sha256": sha256_of(forest) if forest.is_file() else None,
         "versions": job.run["versions"],
         "seed": job.settings.seed,
+        "options": {name: value for name, value in to_plain(job.settings).items() if name != "attribution"},
+        "wall_time_minutes": whole_minutes(models.seconds),
         "enhancer": {"id": job.enhancer.id, "sha256": hash_path(job.enhancer_package)},
     }
 
 
-def _write_fused(job: Job, fused: Fused, scores: Mapping[str, Mapping[str, Score]], target: Path) -> ValidationReport:
+def _write_fused(
+    job: Job, models: Models, fused: Fused, scores: Mapping[str, Mapping[str, Score]], target: Path
+) -> ValidationReport:
     facts = CardFacts(
         training_data=_training_data(job),
         training_data_license="not stated; that of the images",
@@ -93,7 +106,7 @@ def _write_fused(job: Job, fused: Fused, scores: Mapping[str, Mapping[str, Score
         job.data.images,
         target,
         facts=facts,
-        provenance=_provenance(job),
+        provenance=_provenance(job, models),
         overwrite=True,
         tensors=_tensors(job, target),
         progress=job.show_progress,
@@ -125,12 +138,15 @@ def classifier_in_words(job: Job) -> str:
 
 def _training_data(job: Job) -> str:
     names = ", ".join(job.data.names)
+    if count_space_dims(job.data.images[0]) == 3:
+        return f"{len(job.data.images)} volume(s) given by the user, seen plane by plane: {names}"
     return f"{len(job.data.images)} image(s) given by the user: {names}"
 
 
 def _write_segmentor(
     job: Job,
-    training: SegmentorTraining,
+    models: Models,
+    training: SegmentorTraining[UNet | PackagedModel],
     predictions: Sequence[Prediction],
     scores: Mapping[str, Mapping[str, Score]],
     target: Path,
@@ -145,7 +161,7 @@ def _write_segmentor(
         kind="segmentor",
         config={
             "provenance": {
-                **_provenance(job),
+                **_provenance(job, models),
                 "strokes": {"training": split.n_training, "held_out": split.n_held_out},
                 "kept_pseudo_labels": [round(one.labels.kept, 4) for one in predictions if one.labels is not None],
             }
@@ -163,11 +179,15 @@ def _write_segmentor(
             for method, score in methods.items()
             if method != "fused"
         }
-        | ({} if training.end is None else {"segmentor, held-out strokes": training.end.iou}),
+        | held_out_figures(training)
+        | _kept_figures(predictions),
+        limits=worse_limits(training),
+        training_details=training_details(settings.seeded_segmentor.training),
         lineage=(
             classifier_in_words(job),
             f"Enhancer: {job.enhancer.id}",
-            "Segmentor: a U-Net trained on pseudo-labels, "
+            *(() if job.base is None else (f"Base model: {job.base.id}",)),
+            f"Segmentor: {'a U-Net' if job.base is None else 'the base model'} trained on pseudo-labels, "
             + (
                 f"weighted by {settings.pseudo_labels.n_forests} forests"
                 if job.data.painted
@@ -175,13 +195,22 @@ def _write_segmentor(
             ),
         ),
     )
-    return write_validated(
-        training.model,
-        details,
-        job.data.images[0],
-        target,
-        facts=facts,
-        overwrite=True,
-        tensors=_tensors(job, target),
-        progress=job.show_progress,
-    )
+    example = middle_plane(job.data.images[0])
+    options: dict[str, Any] = {
+        "facts": facts,
+        "overwrite": True,
+        "tensors": _tensors(job, target),
+        "progress": job.show_progress,
+    }
+    if isinstance(training.model, PackagedModel) and job.base is not None:
+        return write_finetuned_validated(job.base, training.model, details, example, target, **options)
+    if isinstance(training.model, PackagedModel):
+        msg = "A model out of a package was trained, but no base model is known."
+        raise TypeError(msg)
+    save_network(training.model, job.output / SEGMENTOR_FILE)
+    return write_validated(training.model, details, example, target, **options)
+
+
+def _kept_figures(predictions: Sequence[Prediction]) -> dict[str, float]:
+    kept = [one.labels.kept for one in predictions if one.labels is not None]
+    return {"share of pixels whose pseudo-label is trusted": sum(kept) / len(kept)} if kept else {}

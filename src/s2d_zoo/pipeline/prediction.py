@@ -37,12 +37,13 @@ class Forests:
 class Prediction:
     """What each stage says of one image."""
 
-    foreground: xr.DataArray  #: y x, the forest's probability of the foreground
-    enhanced: xr.DataArray  #: channel y x
+    foreground: xr.DataArray  #: (z) y x, the forest's probability of the foreground
+    enhanced: xr.DataArray  #: channel (z) y x
     fused: xr.DataArray | None = None  #: channel y x, what one network of filters, forest and enhancer says
     labels: PseudoLabels | None = None  #: of images with strokes
-    segmentation: xr.DataArray | None = None  #: channel y x
-    strokes_only: xr.DataArray | None = None  #: channel y x, of a segmentor trained on the strokes alone
+    segmentation: xr.DataArray | None = None  #: channel (z) y x
+    strokes_only: xr.DataArray | None = None  #: channel (z) y x, of a segmentor trained on the strokes alone
+    base: xr.DataArray | None = None  #: channel (z) y x, of the model that was trained further, as it was
 
 
 def fit_forests(job: Job) -> Forests:
@@ -85,6 +86,8 @@ def fuse_forest(job: Job, forests: Forests) -> tuple[Fused | None, str]:
     """The forest and the enhancer in one network; if that cannot be, why not."""
     if forests.forest is None:
         return None, "the probabilities do not come from one forest on features of the raw image"
+    if forests.contract.ndim == 3:
+        return None, "a fused network takes 2D images, and these are volumes"
     factor = job.rescale_factor(forests.contract)
     if factor != 1.0:
         return None, f"probabilities are rescaled by {factor:g} before the enhancer, which no tile-wise network can do"

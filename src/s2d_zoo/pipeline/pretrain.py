@@ -21,7 +21,7 @@ from s2d_zoo.export.description import Attribution, ModelDetails, check_words
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.export.package import write_package
 from s2d_zoo.pipeline.evaluation import Comparison, compare_on_images
-from s2d_zoo.pipeline.record import Clock, describe_run
+from s2d_zoo.pipeline.record import Clock, describe_run, training_details
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings
 from s2d_zoo.trainer import TrainingResult
@@ -274,6 +274,7 @@ def _package(
             for one in comparisons
             for method, score in (("RF", one.forest), ("enhanced", one.enhanced))
         },
+        training_details=training_details(settings.enhancer.training),
         lineage=(f"{settings.forests.n_forests} Random Forests in {settings.forests.n_stages} stages",),
     )
     example = (

@@ -1,5 +1,6 @@
 """What a run was: every option, version, seed and input hash, in ``run.json``."""
 
+import math
 import os
 import platform
 import time
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 
 from s2d_zoo._version import __version__
 from s2d_zoo.data.atomic import read_json, write_json
+from s2d_zoo.trainer.settings import TrainingSettings
 
 FORMAT: Final = "s2d-zoo/run"
 FORMAT_VERSION: Final = 1
@@ -62,6 +64,35 @@ def to_plain(value: Any) -> Any:  # noqa: ANN401 - anything in, JSON out
     if isinstance(value, tuple | list):
         return [to_plain(entry) for entry in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def whole_minutes(seconds: float) -> int:
+    """Wall time for a package, in minutes: rounded up to 1, 2, 5, 10, 20, 50 and so on.
+
+    As precise as it is of use, and as coarse as it must be for two equal runs to give equal bytes, mostly.
+    """
+    minutes, step = max(1, math.ceil(seconds / 60)), 1
+    while True:
+        for figure in (step, 2 * step, 5 * step):
+            if minutes <= figure:
+                return figure
+        step *= 10
+
+
+def training_details(settings: TrainingSettings) -> dict[str, Any]:
+    """How a network was trained, in the fields of bioimage.io's ``TrainingDetails``."""
+    regularisation = [f"running mean of the weights (decay {settings.ema_decay:g})"] if settings.ema_decay else []
+    regularisation += [f"pull to the starting weights ({settings.l2_to_start:g})"] if settings.l2_to_start else []
+    regularisation += ["mean teacher"] if settings.mean_teacher else []
+    return {
+        "training_epochs": settings.steps / settings.steps_per_epoch,
+        "training_batch_size": settings.batch_size,
+        "initial_learning_rate": settings.learning_rate,
+        "learning_rate_schedule": "linear rise over the first tenth of the steps, then along a cosine to 0",
+        "loss_function": "binary cross-entropy and soft Dice, each pixel by its weight",
+        "optimizer": "AdamW",
+        **({"regularization": "; ".join(regularisation)} if regularisation else {}),
+    }
 
 
 class Clock:

@@ -20,6 +20,7 @@ from s2d_zoo.data.scores import score_strokes
 from s2d_zoo.pipeline.adapt import AdaptResult
 from s2d_zoo.pipeline.packages import classifier_in_words
 from s2d_zoo.pipeline.prediction import Prediction
+from s2d_zoo.pipeline.volumes import middle_number, middle_plane
 from s2d_zoo.types import CHANNEL
 
 _TEMPLATE: Final = "report.html.jinja"
@@ -66,6 +67,7 @@ def write_report(result: AdaptResult) -> Path:
 def summarise(result: AdaptResult) -> dict[str, Any]:
     """All figures of a run, as plain JSON."""
     training = result.segmentors.training
+    difference = result.segmentors.difference
     job = result.job
     return {
         "format": FORMAT,
@@ -89,6 +91,9 @@ def summarise(result: AdaptResult) -> dict[str, Any]:
             "start": None if training is None or training.start is None else training.start.calibration_error,
             "segmentor": None if training is None or training.end is None else training.end.calibration_error,
         },
+        "base_model": None if job.base is None else job.base.lineage.to_json(),
+        "weights_difference": None if difference is None else {"words": str(difference), **difference.to_json()},
+        "worse": "" if training is None else training.worse,
         "problem": result.segmentors.problem,
         "not_fused": result.not_fused,
         "fused_loss": None if result.loss is None else str(result.loss),
@@ -139,31 +144,36 @@ def draw_stages(
     scribbles: xr.DataArray | None = None,
     truth: xr.DataArray | None = None,
 ) -> Figure:
-    """All stages on one image, side by side.
+    """All stages on one image, side by side; of a volume, on the plane in its middle.
 
     Args:
-        image: channel y x.
+        image: channel (z) y x.
         prediction: what each stage says of it; stages that were not run are left out.
-        scribbles: y x, 0 = unlabelled.
-        truth: y x, integers, 0 = background.
+        scribbles: (z) y x, 0 = unlabelled.
+        truth: (z) y x, integers, 0 = background.
     """
-    raw = _as_grey(image)
-    panels: dict[str, tuple[np.ndarray[Any, Any], str | None]] = {"raw": (raw, "gray")}
+    number = middle_number(image)
+    raw = _as_grey(middle_plane(image))
+    name = "raw" if number is None else f"raw, plane {number + 1} of {image.sizes['z']}"
+    panels: dict[str, tuple[np.ndarray[Any, Any], str | None]] = {name: (raw, "gray")}
     if scribbles is not None:
-        panels["strokes"] = (_with_strokes(raw, scribbles.values), None)
-    panels["Random Forest"] = (prediction.foreground.values, "gray")
-    panels["enhanced"] = (prediction.enhanced.values[0], "gray")
-    if prediction.fused is not None:
-        panels["fused"] = (prediction.fused.values[0], "gray")
-    if prediction.labels is not None:
-        panels["pseudo-labels"] = (prediction.labels.labels.values[0], "gray")
-        panels["pseudo-label weights"] = (prediction.labels.weights.values, "viridis")
-    if prediction.segmentation is not None:
-        panels["segmentor"] = (prediction.segmentation.values[0], "gray")
-    if prediction.strokes_only is not None:
-        panels["segmentor, strokes only"] = (prediction.strokes_only.values[0], "gray")
-    if truth is not None:
-        panels["ground truth"] = ((truth.values > 0).astype(np.float32), "gray")
+        panels["strokes"] = (_with_strokes(raw, middle_plane(scribbles).values), None)
+    labels = prediction.labels
+    maps = {
+        "Random Forest": prediction.foreground,
+        "enhanced": prediction.enhanced[0],
+        "fused": None if prediction.fused is None else prediction.fused[0],
+        "pseudo-labels": None if labels is None else labels.labels[0],
+        "pseudo-label weights": None if labels is None else labels.weights,
+        "base model, untouched": None if prediction.base is None else prediction.base[0],
+        "segmentor": None if prediction.segmentation is None else prediction.segmentation[0],
+        "segmentor, strokes only": None if prediction.strokes_only is None else prediction.strokes_only[0],
+        "ground truth": None if truth is None else (truth > 0).astype(np.float32),
+    }
+    for title, values in maps.items():
+        if values is not None:
+            colours = "viridis" if title == "pseudo-label weights" else "gray"
+            panels[title] = (middle_plane(values).values, colours)
     return _draw(panels)
 
 

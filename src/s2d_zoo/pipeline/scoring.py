@@ -19,6 +19,7 @@ METHODS: Final[Mapping[str, Callable[[Prediction], xr.DataArray | None]]] = {
     "enhanced": lambda prediction: prediction.enhanced[0],
     "fused": lambda prediction: None if prediction.fused is None else prediction.fused[0],
     "pseudo-labels": lambda prediction: None if prediction.labels is None else prediction.labels.labels[0],
+    "base model, untouched": lambda prediction: None if prediction.base is None else prediction.base[0],
     "segmentor": lambda prediction: None if prediction.segmentation is None else prediction.segmentation[0],
     "segmentor, strokes only": lambda prediction: (
         None if prediction.strokes_only is None else prediction.strokes_only[0]

@@ -29,11 +29,11 @@ class AdaptData:
     """What the files hold."""
 
     names: tuple[str, ...]  #: of the images, for people and file names
-    images: tuple[xr.DataArray, ...]  #: channel y x
-    scribbles: tuple[xr.DataArray, ...]  #: y x, uint8; all 0 where nothing was painted
-    ground_truth: tuple[xr.DataArray, ...]  #: y x, integers, 0 = background
-    test_images: tuple[xr.DataArray, ...]  #: channel y x
-    test_ground_truth: tuple[xr.DataArray, ...]  #: y x, integers, 0 = background
+    images: tuple[xr.DataArray, ...]  #: channel (z) y x
+    scribbles: tuple[xr.DataArray, ...]  #: (z) y x, uint8; all 0 where nothing was painted
+    ground_truth: tuple[xr.DataArray, ...]  #: (z) y x, integers, 0 = background
+    test_images: tuple[xr.DataArray, ...]  #: channel (z) y x
+    test_ground_truth: tuple[xr.DataArray, ...]  #: (z) y x, integers, 0 = background
     classes: tuple[ClassContract, ...]  #: name and meaning of label 1, 2, …
     predictors: tuple[ProbabilityPredictor, ...]  #: one for each image; none where forests are to be fitted on strokes
     selection: FeatureSelection | None  #: features of forests that are fitted; all where None

@@ -1,12 +1,12 @@
-"""C01, C02, L01 and L02: what the package says about itself in words, and where it comes from.
+"""C01, C02 and L01: what the package says about itself in words.
 
 No program refuses a package for its words, so that these results change no verdict. Packages of s2d-zoo are held
 to more than others: they promise it.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from bioimageio.spec.utils import get_spdx_licenses
 from pydantic import ValidationError
@@ -123,34 +123,3 @@ def check_attribution(model: OpenedModel) -> Iterator[CheckResult]:
     findings = [limits(f"lacks {', '.join(lacking)}")] if lacking else []
     authors = ", ".join(str(author.get("name")) for author in mappings(rdf.get("authors")))
     yield from to_results(Check.L01, findings, good=f"{authors}; {rdf.get('license')}; {len(cited)} to cite")
-
-
-def check_lineage(model: OpenedModel) -> Iterator[CheckResult]:
-    """L02: the parent model, the training data, and what s2d-zoo writes about the making."""
-    rdf = model.contents.rdf
-    findings = _parent_faults(rdf)
-    origins = [words for key, words in _origins(rdf) if key]
-    if not origins and not findings:
-        advice = "name training_data or a parent"
-        if own_config(rdf) is not None:
-            advice = "packages of s2d-zoo have config.s2d_zoo.provenance"
-        findings.append(limits(f"nothing is recorded about what the model was made from; {advice}"))
-    yield from to_results(Check.L02, findings, good=" and ".join(origins))
-
-
-def _origins(rdf: Mapping[str, Any]) -> tuple[tuple[bool, str], ...]:
-    provenance = value_at(own_config(rdf), "provenance")
-    return (
-        (bool(provenance), "config.s2d_zoo.provenance"),
-        (bool(rdf.get("parent")), f"parent {value_at(rdf.get('parent'), 'id')}"),
-        (bool(rdf.get("training_data")), f"training data {value_at(rdf.get('training_data'), 'id') or ''}".rstrip()),
-    )
-
-
-def _parent_faults(rdf: Mapping[str, Any]) -> list[Finding]:
-    parent = rdf.get("parent")
-    if parent is None:
-        return []
-    if not isinstance(parent, dict) or not isinstance(parent.get("id"), str) or parent.get("version") is None:
-        return [limits(f"expected a parent as id and version, found {parent}")]
-    return []

@@ -3,6 +3,7 @@
 The file is parsed, not run. deepImageJ is what decides: it brings onnxruntime 1.13.1 at most.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,9 @@ _ENGINES: Final = range(8, 19)
 #: element types that deepImageJ takes over from an output
 _OUTPUT_TYPES: Final = frozenset({"float", "double", "int8", "int32", "int64"})
 _NUMPY_NAMES: Final[Mapping[str, str]] = {"float": "float32", "double": "float64"}
+#: where a tensor holds its values, if not as bytes; of the smallest types there are two in each entry or byte
+_TYPED: Final = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+_PER_ENTRY: Final = 2
 #: of a parsed file; a network for images has a tenth of it
 _MAX_BYTES: Final = 1024**3
 
@@ -46,6 +50,9 @@ def check_onnx(model: OpenedModel) -> Iterator[CheckResult]:
     versions = {entry.domain or "ai.onnx": entry.version for entry in network.opset_import}
     findings = [*_versions(network.ir_version, versions), *_stated(model, versions), *_tensors(model, network)]
     findings += _external(model, network, path)
+    false_size = _false_size(network)
+    if false_size is not None:
+        findings.append(fails(f"{name} {false_size}; do not use this file", *Consumer))
     shown = ", ".join(f"{domain} {version}" for domain, version in sorted(versions.items()))
     yield from to_results(Check.W04, findings, good=f"opsets {shown}, IR version {network.ir_version}")
 
@@ -111,7 +118,7 @@ def _read_network(path: Path) -> onnx.ModelProto:
 
 
 def reason_not_to_run_onnx(path: Path) -> str | None:
-    """Why an ONNX file must not be loaded here: it names files of the user. None if it may."""
+    """Why an ONNX file must not be loaded here: it names files of the user, or lies about sizes. None if it may."""
     if path.stat().st_size > _MAX_BYTES:
         return f"expected an ONNX file of at most {_MAX_BYTES // 1024**2} MiB, {path.name} is larger"
     try:
@@ -121,6 +128,19 @@ def reason_not_to_run_onnx(path: Path) -> str | None:
     for name in _locations(network):
         if not (_stays_inside(name, path) and (path.parent / name).is_file()):
             return f"{path.name} is to read values from {name[:80]}, which is not in the package"
+    reason = _false_size(network)
+    return None if reason is None else f"{path.name} {reason}"
+
+
+def _false_size(network: onnx.ModelProto) -> str | None:
+    """Which tensor declares values that it does not hold, for which room would be made; None if none does."""
+    for tensor in _tensors_in(network):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            continue
+        declared = math.prod(tensor.dims)
+        held = _PER_ENTRY * max(len(tensor.raw_data), *(len(getattr(tensor, field)) for field in _TYPED))
+        if not 0 <= declared <= held:
+            return f"declares {declared:.4g} values in {tensor.name or 'a tensor'}, and holds at most {held}"
     return None
 
 

@@ -222,3 +222,12 @@ def report_file(
             shutil.rmtree(kept)
         if tensors.is_dir():
             tensors.replace(kept)
+
+
+def in_words(report: ValidationReport) -> str:
+    """Whether a package passed, and which programs have something against it, in one line."""
+    words = ["passed" if report.passed else "FAILED"]
+    for word in ("refused", "runs with limits"):
+        programs = [verdict.consumer.value for verdict in report.verdicts if verdict.word == word]
+        words += [f"{word} in {', '.join(programs)}"] if programs else []
+    return "; ".join(words)

@@ -10,10 +10,11 @@ from s2d_zoo.data.model_description import read_model_description
 from s2d_zoo.data.package_contents import FileReference, PackageContents, is_outside, is_remote
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.axes_checks import check_axes, check_dtypes, check_halo, check_sizes
-from s2d_zoo.validate.card_checks import check_attribution, check_card, check_contract, check_lineage
+from s2d_zoo.validate.card_checks import check_attribution, check_card, check_contract
 from s2d_zoo.validate.checks import Check
 from s2d_zoo.validate.description_checks import check_wording
 from s2d_zoo.validate.file_checks import check_names, check_network_use, check_test_tensors
+from s2d_zoo.validate.lineage_checks import FindBase, check_base, check_lineage
 from s2d_zoo.validate.onnx_checks import check_onnx
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.processing_checks import check_processing
@@ -58,10 +59,12 @@ def open_model(contents: PackageContents) -> OpenedModel | None:
     return OpenedModel(contents=contents, description=description) if isinstance(description, ModelDescr) else None
 
 
-def check_description(model: OpenedModel) -> Iterator[CheckResult]:
+def check_description(model: OpenedModel, find_base: FindBase | None = None) -> Iterator[CheckResult]:
     """All other checks that run nothing."""
     for check in _DESCRIPTION_CHECKS:
         yield from check(model)
+        if check is check_lineage:
+            yield from check_base(model, find_base)
 
 
 def _check_format(contents: PackageContents) -> CheckResult:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from s2d_zoo.data.package_contents import PackageContents, open_package
 from s2d_zoo.errors import PackageError, UnsafePackageError
 from s2d_zoo.validate.checks import ALL_CONSUMERS, Check, Consumer, select_checks
+from s2d_zoo.validate.lineage_checks import FindBase
 from s2d_zoo.validate.network_checks import check_network
 from s2d_zoo.validate.report import CheckResult, ValidationReport, Verdict, judge
 from s2d_zoo.validate.sandbox import Limits, Sandbox
@@ -33,6 +34,7 @@ def validate_package(
     consumers: Sequence[Consumer] = tuple(Consumer),
     limits: Limits | None = None,
     tensors: Path | None = None,
+    find_base: FindBase | None = None,
     progress: bool = False,
 ) -> ValidationReport:
     """Run the checks on a package, without the network and without Python code from the package.
@@ -50,6 +52,8 @@ def validate_package(
         consumers: programs that it is for; what concerns none of them is left out, and only they get a verdict.
         limits: what each test or run of the network may take; two minutes and 8 GiB if None.
         tensors: folder to keep the differences between outputs of two formats in; made if needed. Not kept if None.
+        find_base: finds the package of the model that this one was made from, by its id and version, to compare their
+            weights; None where it is not at hand. Only hashes are compared without.
         progress: whether to tell on stderr how far it is.
 
     Returns:
@@ -63,7 +67,7 @@ def validate_package(
     results: list[CheckResult] = []
     with tqdm(disable=not progress, bar_format="{desc} [{elapsed}]", leave=False) as bar:
         bar.set_description_str("opening the package")
-        for result in _run(path, chosen, limits or Limits(), tensors):
+        for result in _run(path, chosen, limits or Limits(), tensors, find_base):
             bar.set_description_str(f"checking, after {result.check.name} {result.part}".rstrip())
             if result.check in chosen and (not result.consumers or result.consumers & wanted):
                 results.append(result)
@@ -78,7 +82,9 @@ def verdicts_for(
     return tuple(judge(one, results) for one in Consumer if one in consumers)
 
 
-def _run(path: Path, chosen: frozenset[Check], limits: Limits, tensors: Path | None) -> Iterator[CheckResult]:
+def _run(
+    path: Path, chosen: frozenset[Check], limits: Limits, tensors: Path | None, find_base: FindBase | None
+) -> Iterator[CheckResult]:
     """Everything that is chosen, and what it depends on."""
     with ExitStack() as stack:
         try:
@@ -90,11 +96,15 @@ def _run(path: Path, chosen: frozenset[Check], limits: Limits, tensors: Path | N
             yield CheckResult(check=Check.F00, status="failed", message=str(error))
             yield from _skip_all_but({Check.F00}, "F00 failed")
         else:
-            yield from _check_contents(contents, chosen, limits, tensors)
+            yield from _check_contents(contents, chosen, limits, tensors, find_base)
 
 
 def _check_contents(
-    contents: PackageContents, chosen: frozenset[Check], limits: Limits, tensors: Path | None
+    contents: PackageContents,
+    chosen: frozenset[Check],
+    limits: Limits,
+    tensors: Path | None,
+    find_base: FindBase | None,
 ) -> Iterator[CheckResult]:
     """Of a package that could be opened: first what all else rests on, then what is read, then what is run."""
     found = "a folder, nothing to unpack" if contents.source.is_dir() else "unpacks into a folder of its own"
@@ -108,7 +118,7 @@ def _check_contents(
     if model is None:
         yield from _skip_all_but({result.check for result in basis}, "F01 failed")
         return
-    yield from check_description(model)
+    yield from check_description(model, find_base)
     if any(result.status == "failed" for result in basis):
         yield from _skip(_NETWORK, "F02 failed")
     elif chosen & _NETWORK:

@@ -7,11 +7,14 @@ from bioimageio.spec.model.v0_5 import ArchitectureFromLibraryDescr, CustomProce
 
 from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.network import own_architectures
+from s2d_zoo.data.state_dict_file import read_state_dict
+from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.checks import Check, Consumer
+from s2d_zoo.validate.consumers import users_of
 from s2d_zoo.validate.findings import Finding, fails, limits, to_results
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.report import CheckResult
-from s2d_zoo.validate.written_description import local_file
+from s2d_zoo.validate.written_description import local_file, source_of
 
 #: formats that a program runs as it is installed. ilastik makes a package of one of these two out of every other;
 #: deepImageJ has engines for these three; QuPath is built with PyTorch and TensorFlow
@@ -42,7 +45,7 @@ def check_formats(model: OpenedModel) -> Iterator[CheckResult]:
 
 def check_python_code(model: OpenedModel) -> Iterator[CheckResult]:
     """S02: whether somebody who opens the package runs Python code that came with it."""
-    findings: list[Finding] = []
+    findings = [*_code_in_state_dict(model)]
     reason = foreign_architecture(model)
     if reason is not None:
         others = [name for name in model.formats if name != "pytorch_state_dict"]
@@ -55,6 +58,17 @@ def check_python_code(model: OpenedModel) -> Iterator[CheckResult]:
         message = "the postprocessing is Python code from the package, which is run without being asked for"
         findings.append(limits(message, Consumer.core, Consumer.ilastik))
     yield from to_results(Check.S02, findings, good="no Python code but architectures of s2d-zoo")
+
+
+def _code_in_state_dict(model: OpenedModel) -> Iterator[Finding]:
+    """A state dict is a pickle: it may call anything, unless it is read as tensors only."""
+    path = local_file(model.contents, source_of(model.contents.rdf["weights"].get("pytorch_state_dict")))
+    if path is None:
+        return
+    try:
+        read_state_dict(path, shapes_only=True)
+    except PackageError as error:
+        yield fails(str(error), *users_of("pytorch_state_dict", model.formats))
 
 
 def foreign_architecture(model: OpenedModel) -> str | None:

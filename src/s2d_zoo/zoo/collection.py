@@ -69,5 +69,20 @@ def find_model(name: str | Path) -> Path:
     return downloaded.folder
 
 
+def find_at_hand(id_: str, version: str | None) -> Path | None:
+    """The package of a bundled or downloaded model; None if it is neither. Unlike in `find_model`, no path will do.
+
+    Args:
+        id_: in the zoo, or a DOI.
+        version: as the zoo counts; the one that was downloaded last if None. Bundled models have none.
+    """
+    bundled = {entry.id: entry.path for entry in bundled_models()}
+    if version is None and id_ in bundled:
+        return bundled[id_]
+    name = plain_name(id_)
+    downloaded = find_downloaded(name if version is None else f"{name}/{version}")
+    return None if downloaded is None else downloaded.folder
+
+
 def _bundled_folder() -> Path:
     return Path(str(resources.files("s2d_zoo.zoo") / "bundled"))

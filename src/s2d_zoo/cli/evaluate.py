@@ -1,0 +1,107 @@
+"""`s2d-zoo evaluate`: what a model or a method is worth."""
+
+import os
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from s2d_zoo.cli import options
+from s2d_zoo.errors import ConfigError
+
+
+@click.group()
+def evaluate() -> None:
+    """Measure what pretraining buys."""
+
+
+@evaluate.command()
+@click.option("--image", "images", multiple=True, type=options.FILE, help="Labelled image, once for each.")
+@click.option("--ground-truth", multiple=True, type=options.FILE, help="Labels of each image, 0 = background.")
+@click.option(
+    "--test-image",
+    "test_images",
+    multiple=True,
+    type=options.FILE,
+    help="Image to score on; without any, the last third of the images is held out.",
+)
+@click.option("--test-ground-truth", multiple=True, type=options.FILE, help="Labels of each test image.")
+@click.option("--dataset", help="Public dataset in place of files: strokes on its train split, scores on test.")
+@click.option("--data-dir", type=options.FILE, help="Folder with local copies of datasets.")
+@options.axes
+@click.option(
+    "--budgets", default="1,2,5,10,20", show_default=True, metavar="N,N,…", help="Strokes per class and image."
+)
+@click.option(
+    "--starts",
+    metavar="A,B,…",
+    help="Of random, pretrained, enhancer; without it all of them, pretrained only with --base-model.",
+)
+@click.option("--seeds", default=3, show_default=True, help="How often, each time with other strokes.")
+@click.option(
+    "--enhancer", default="nuclei-fluo-2d", show_default=True, metavar="ID|PATH", help="Enhancer, or a package."
+)
+@click.option("--base-model", metavar="ID|PATH", help="Model of raw images for the start pretrained.")
+@options.trust_code
+@click.option("--steps", default=300, show_default=True, help="Training steps of each network.")
+@options.trees
+@click.option("--output", required=True, type=options.FILE, help="Folder; finished cells in it are not run again.")
+@click.option("--overwrite", is_flag=True, help="Run cells again that were made from other files or options.")
+@options.quiet
+def transfer(**chosen: Any) -> None:  # noqa: ANN401 - the options above
+    """Score against number of strokes, for a random start, a pretrained model, and an enhancer."""
+    from s2d_zoo.pipeline.transfer import evaluate_transfer  # noqa: PLC0415 - heavy
+    from s2d_zoo.pipeline.transfer_inputs import TransferInputs, TransferSettings, with_steps  # noqa: PLC0415 - heavy
+    from s2d_zoo.pipeline.transfer_report import to_table, write_transfer_report  # noqa: PLC0415 - heavy
+    from s2d_zoo.rf_adapter.classifier import ForestSettings  # noqa: PLC0415 - heavy
+
+    names = ("images", "ground_truth", "test_images", "test_ground_truth", "dataset", "data_dir", "axes")
+    inputs = TransferInputs(**{name: chosen[name] for name in (*names, "enhancer", "base_model", "trust_code")})
+    usual = ("random", "pretrained", "enhancer") if inputs.base_model else ("random", "enhancer")
+    settings = TransferSettings(
+        budgets=_read_budgets(chosen["budgets"]),
+        starts=options.split_names(chosen["starts"]) or usual,  # type: ignore[arg-type] # it checks them itself
+        n_seeds=chosen["seeds"],
+        forest=ForestSettings(n_estimators=chosen["trees"]),
+        segmentor=with_steps(chosen["steps"]),
+    )
+    output: Path = chosen["output"]
+    try:
+        result = evaluate_transfer(
+            inputs,
+            settings,
+            output,
+            overwrite=chosen["overwrite"],
+            tell=None if chosen["quiet"] else partial(click.echo, err=True),
+            progress=not chosen["quiet"],
+        )
+    except KeyboardInterrupt:
+        click.echo("Interrupted. The same command goes on from the last checkpoint.", err=True)
+        raise
+    report = write_transfer_report(result, output, command=_command())
+    if result.n_kept:
+        click.echo(f"{result.n_kept} of {len(result.cells)} cells were there already.", err=True)
+    click.echo(to_table(result))
+    click.echo(f"report: {report}", err=True)
+
+
+def _read_budgets(text: str) -> tuple[int, ...]:
+    """``"1,5"`` as ``(1, 5)``.
+
+    Raises:
+        ConfigError: for anything but whole numbers.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        msg = f"--budgets takes whole numbers of strokes, e.g. 1,2,5,10,20; got {text!r}."
+        raise ConfigError(msg) from None
+
+
+def _command() -> str:
+    """As it was given; results depend on the number of threads in their last bits."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return (f"OMP_NUM_THREADS={threads} " if threads else "") + shlex.join(["s2d-zoo", *sys.argv[1:]])
