@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	$(BIN)/s2d-zoo demo --output demo-output --overwrite
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .

@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/finetune"), help="folder for the cells")
     options = parser.parse_args()
     targets = (
-        Target(name="mito_epfl", enhancer=options.mito_enhancer, n_images=12, rescale=2.0),
+        Target(name="mito_epfl", enhancer=options.mito_enhancer, n_images=8, rescale=2.0),
         Target(name="nuclei_gowt1", enhancer="nuclei-fluo-2d", n_images=3),
     )
     results: dict[str, list[dict[str, dict[str, Any]]]] = {}

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from bioimageio.core import test_description
+from bioimageio.core import test_model
 from tests.zoo.local_zoo import Server, Zoo
 
 from s2d_zoo._version import __version__
@@ -115,9 +115,8 @@ def run(output: Path, data_dir: Path) -> dict[str, Any]:
         "problem": facts["problem"],
         "parent": rdf.get("parent"),
         "weights_formats": list(rdf["weights"]),
-        "bioimageio_test": test_description(package).status,
+        "bioimageio_test": test_model(package).status,
         "verdicts": next(one["verdicts"] for one in facts["packages"] if one["path"].endswith(package.name)),
-        "weights_difference": str(difference),
         "weights_table": "" if difference is None else difference.table(),
         "seconds": facts["seconds"],
     }
@@ -161,9 +160,11 @@ def to_markdown(figures: dict[str, Any], command: str) -> str:
         "",
         *(f"- {one['program']}: {one['verdict']}" for one in figures["verdicts"]),
         "",
-        f"Weights: {figures['weights_difference']}.",
+        "What changed in the weights:",
         "",
+        "```",
         figures["weights_table"],
+        "```",
         "",
     ]
     return "\n".join(lines)

@@ -365,7 +365,7 @@ HOSTILE = (
     Hostile(python_tag, r"rdf\.yaml.*ConstructorError", "F00", opens=False, copies=False),
     Hostile(pickle_in_state_dict, r"weights_state_dict\.pt .*wants to call io\.open", "S02"),
     Hostile(bare_pickle, r"weights_state_dict\.pt .*wants to call io\.open", "S02"),
-    Hostile(pickle_in_test_tensor, r"(?s)test.input.*[Oo]bject arrays", "F05", r"test_input\.npy"),
+    Hostile(pickle_in_test_tensor, r"(?s)test.input.*Python objects", "F05", r"test_input\.npy"),
     Hostile(
         wrong_hash,
         r"weights\.pt, are not those that its description names",

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from s2d_zoo.data.images import read_image
 from s2d_zoo.data.patches import PatchDataset
-from s2d_zoo.errors import NotImprovedError
+from s2d_zoo.finetune import finetuning as training_loop
 from s2d_zoo.rf_adapter.persistence import load_classifier
 
 
@@ -312,14 +312,10 @@ def test_a_disk_that_is_full_for_safetensors_is_told_too(call, adapt_arguments, 
 
 
 def test_a_segmentor_that_ends_worse_is_no_success(call, adapt_arguments, monkeypatch, tmp_path):
-    def refuse(*_, **__):
-        msg = "it is not given out"
-        raise NotImprovedError(msg)
-
-    monkeypatch.setattr("s2d_zoo.pipeline.segmentors.train_segmentor", refuse)
+    monkeypatch.setattr(training_loop, "_compare", lambda *_, **__: "IoU 0.1, before 0.9")
     outcome = call(*adapt_arguments("--quiet"))
     assert outcome.exit_code == 1
-    assert "No segmentor: it is not given out" in outcome.stderr
+    assert "worse than its start: IoU 0.1, before 0.9. It is not given out" in outcome.message
     assert "report:" in outcome.stdout
     assert not (tmp_path / "out" / "segmentor.safetensors").exists()
 

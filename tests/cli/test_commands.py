@@ -39,7 +39,7 @@ def test_the_stages_follow_each_other_from_file_to_file(call, files, package, tm
         *("finetune", "--image", files.image, "--pseudo-labels", tmp_path / "enhanced.tif", "--output", network),
         *("--held-out", files.strokes, "--steps", 2, "--segmentor-features", 2, *common),
     )
-    assert done.stdout.splitlines()[-1] == f"network: {network}"
+    assert done.stdout.splitlines()[-2:] == [f"network: {network}", f"report: {tmp_path / 'net.report.md'}"]
     assert "IoU on held-out strokes" in done.stdout
     done = step(
         *("export", "--network", network, "--image", files.image, "--output", tmp_path / "mine.zip"),
@@ -99,7 +99,7 @@ def test_misuse_is_told_and_writes_nothing(call, files, package, tmp_path, argum
         ("classify", "--image", "IMAGE", "--classifier", "IMAGE", "--output", "OUT"),
         ("classify", "--image", "IMAGE", "--scribbles", "STROKES", "--trees", "2", "--output", "OUT.xyz"),
         (*EXPORT, *TERMS, "--training-data", "x"),
-        ("finetune", "--image", "IMAGE", "--pseudo-labels", "MISSING", "--output", "OUT"),
+        ("finetune", "--image", "IMAGE", "--pseudo-labels", "MISSING", "--output", "NETWORK"),
     ],
     ids=" ".join,
 )
@@ -109,6 +109,7 @@ def test_files_that_cannot_be_used_are_failures(call, files, tmp_path, arguments
         "STROKES": files.strokes,
         "OUT": tmp_path / "out.tif",
         "OUT.xyz": tmp_path / "out.xyz",
+        "NETWORK": tmp_path / "out.safetensors",
         "MISSING": tmp_path / "missing.tif",
     }
     outcome = call(*(places.get(argument, argument) for argument in arguments))
@@ -224,6 +225,7 @@ def test_pretraining_passes_every_option_on_and_tells_the_results(call, tmp_path
 
     monkeypatch.setattr(pretrain_module, "pretrain", pretend)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("sys.argv", ["s2d-zoo", "pretrain"])
     outcome = call(
         *("pretrain", "--output", tmp_path, "--id", "x", "--name", "My model", "--authors", "Ada", "--license", "MIT"),
         *("--simulated", 5, "--dataset", "a", "--dataset", "b", "--data-dir", tmp_path, "--forests", 9, "--stages", 2),
@@ -238,7 +240,7 @@ def test_pretraining_passes_every_option_on_and_tells_the_results(call, tmp_path
     assert (settings.enhancer.features, settings.enhancer.training.steps) == (3, 50)
     assert settings.enhancer.training.steps_per_epoch == 50
     assert (settings.seed, settings.tags, seen["progress"], seen["data_dir"]) == (6, ("nuclei",), False, tmp_path)
-    assert seen["command"].startswith("OMP_NUM_THREADS=1 s2d-zoo ")
+    assert seen["command"].startswith("OMP_NUM_THREADS=1 s2d-zoo pretrain")
 
 
 def test_the_program_writes_results_to_stdout_and_progress_to_stderr(files, tmp_path):

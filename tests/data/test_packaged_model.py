@@ -348,7 +348,7 @@ def bad_test_input(folder):
 REFUSED = {
     "postprocessing": (
         change_output(postprocessing=[{"id": "binarize", "kwargs": {"threshold": 0.5}}]),
-        r"postprocessing \(binarize\) leaves no probabilities",
+        r"postprocessing \(binarize\) is not a sigmoid, or none",
     ),
     "two inputs": (two_inputs, "one input and one output, found 2 and 1"),
     "another order": (swapped, r"expected a 2D model with axes \('batch', 'channel', 'y', 'x'\)"),

@@ -21,6 +21,9 @@ KNOWN = [entry["licenseId"] for entry in get_spdx_licenses()["licenses"]]
         ("CC-BY-NC-4.0", "CC-BY-NC-SA-4.0"),
         ("CC-BY-SA-4.0", "CC-BY-SA-4.0"),
         ("GPL-3.0-only", "GPL-3.0-only"),
+        ("CC-BY-SA-3.0", "CC-BY-SA-4.0"),
+        ("GPL-2.0-or-later", "GPL-3.0-or-later"),
+        ("BSD-3-Clause", "CC-BY-NC-SA-4.0"),
     ],
 )
 def test_what_the_parent_allows_is_allowed(parent, chosen):
@@ -38,6 +41,12 @@ def test_what_the_parent_allows_is_allowed(parent, chosen):
         ("CC-BY-NC-SA-4.0", "CC-BY-NC-4.0", "share alike"),
         ("CC-BY-ND-4.0", "CC-BY-ND-4.0", "no derivatives"),
         ("CC-BY-NC-ND-4.0", "CC-BY-NC-ND-4.0", "no derivatives"),
+        ("CC-BY-4.0", "CC0-1.0", "demands that its makers are named, which CC0-1.0 does not"),
+        ("MIT", "Unlicense", "makers are named"),
+        ("BSD-Protection", "MIT", "not known to allow another"),
+        ("MITNFA", "MIT", "not known to allow another"),
+        ("CC-BY-SA-4.0", "CC-BY-SA-3.0", "share alike"),
+        ("GPL-2.0-only", "GPL-3.0-only", "share alike"),
         ("Sleepycat", "MIT", "not known to allow another"),
         (None, "MIT", "one under no licence .*Ask its authors"),
     ],

@@ -104,7 +104,7 @@ def names_of(steps):
         ((), [], []),
         ((LINEAR, CLIP), [], ["Mul", "Add", "Max", "Min"]),
         ((LINEAR, MEAN, CLIP), ["scale_linear", "zero_mean_unit_variance"], ["Max", "Min"]),
-        ((TO_BYTES, FIXED, TO_FLOAT), [], ["Sub", "Div"]),
+        ((TO_BYTES, FIXED, TO_FLOAT), ["ensure_dtype"], ["Sub", "Div"]),
         ((TO_FLOAT, FIXED, TO_BYTES), ["fixed_zero_mean_unit_variance", "ensure_dtype"], []),
     ],
 )

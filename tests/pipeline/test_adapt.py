@@ -11,9 +11,9 @@ from s2d_zoo.contract import PixelSize
 from s2d_zoo.data.images import read_image, write_image
 from s2d_zoo.data.network import apply_network, load_network
 from s2d_zoo.data.package_contents import open_package
-from s2d_zoo.errors import ConfigError, NotImprovedError
+from s2d_zoo.errors import ConfigError
+from s2d_zoo.finetune import finetuning as training_loop
 from s2d_zoo.pipeline import adapt as adapt_module
-from s2d_zoo.pipeline import segmentors
 from s2d_zoo.pipeline.adapt import adapt
 from s2d_zoo.pipeline.fusion import FusionSettings
 from s2d_zoo.pipeline.job import PseudoLabelSettings
@@ -51,6 +51,7 @@ def test_a_run_writes_every_stage(run):
                 "pseudo_labels",
                 "pseudo_label_weights",
                 "segmentation",
+                "held_out_strokes",
             )
         ),
         *(f"images/test-01-others/{name}.tif" for name in ("forest_foreground", "enhanced", "fused", "segmentation")),
@@ -65,7 +66,7 @@ def test_a_run_writes_every_stage(run):
 
 
 def test_maps_are_probabilities_of_the_size_of_the_image(run):
-    for path in (run.output / "images").glob("*/*.tif"):
+    for path in set((run.output / "images").glob("*/*.tif")) - set(run.output.rglob("held_out_strokes.tif")):
         values = read_image(path)
         assert values.sizes["y"] == values.sizes["x"] == 96
         assert 0 <= float(values.min()) <= float(values.max()) <= 1
@@ -223,20 +224,16 @@ def test_another_run_cannot_be_resumed(run, tmp_path, stop_in_training, contents
 
 @pytest.mark.usefixtures("quick_validation")
 def test_a_segmentor_that_ends_worse_is_a_result_and_no_error(run, tmp_path, monkeypatch, tiny_settings):
-    def refuse(*_, **__):
-        msg = "worse than its start"
-        raise NotImprovedError(msg)
-
     output = tmp_path / "out"
     adapt(run.inputs, tiny_settings(), output, progress=False)
     assert (output / "segmentor.safetensors").exists()
-    monkeypatch.setattr(segmentors, "train_segmentor", refuse)
+    monkeypatch.setattr(training_loop, "_compare", lambda *_, **__: "IoU 0.1, before 0.9")
     result = adapt(run.inputs, tiny_settings(), output, existing="overwrite", progress=False)
     assert not result.good
-    assert result.segmentors.problem == "worse than its start"
-    assert "segmentor" not in result.scores["training"]
+    assert "worse than its start: IoU 0.1, before 0.9" in result.segmentors.problem
+    assert "segmentor" in result.scores["training"]  # how bad it is may be seen
     assert [path.name for path in result.packages] == ["tiny-segmentor-fused.zip", "enhancer.zip"]
-    for name in ("segmentor.safetensors", "packages/tiny-segmentor.zip", "images/01-cells/segmentation.tif"):
+    for name in ("segmentor.safetensors", "packages/tiny-segmentor.zip"):
         assert not (output / name).exists(), "that of the run before is not this run's"
 
 

@@ -217,7 +217,13 @@ def enhancer_inputs(run):
 @pytest.fixture
 def enhancer_settings(tiny_settings):
     segmentor = tiny_settings().seeded_segmentor
-    return EnhancerFinetuneSettings(n_forests=2, forest=ForestSettings(n_estimators=3), network=segmentor, seed=1)
+    return EnhancerFinetuneSettings(
+        n_forests=2,
+        forest=ForestSettings(n_estimators=3),
+        patches=segmentor.patches,
+        training=segmentor.training,
+        seed=1,
+    )
 
 
 @pytest.mark.usefixtures("quick_validation")
@@ -232,7 +238,10 @@ def test_an_enhancer_of_ours_becomes_another_one(enhancer_inputs, enhancer_setti
     assert "shallow2deep" in rdf["tags"]
     assert "parent" not in rdf  # it is not published
     assert own["provenance"]["base_model"]["id"] == "tiny-enhancer"
-    assert own["rf_contract"] == described(Path(enhancer_inputs.enhancer))["config"]["s2d_zoo"]["rf_contract"]
+    before = described(Path(enhancer_inputs.enhancer))["config"]["s2d_zoo"]["rf_contract"]
+    assert own["rf_contract"]["channels"] == before["channels"]
+    assert own["rf_contract"]["forest"]["labels"] == "strokes; then strokes on the target, in 2 draws"
+    assert len(own["provenance"]["forests_sha256"]) == 2
     again = load_enhancer(output)
     assert not np.array_equal(
         again.model.head.weight.detach(), load_enhancer(Path(enhancer_inputs.enhancer)).model.head.weight.detach()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from scipy import ndimage
 
 from s2d_zoo.data.simulated_scribbles import simulate_scribbles
 from s2d_zoo.data.targets import binary_classes
@@ -19,13 +20,14 @@ from s2d_zoo.rf_adapter.classifier import ForestSettings
 
 
 def tiny(**changes):
-    network = enhancer_finetuning._default_network()
-    network = replace(
-        network,
-        patches=replace(network.patches, size=32),
-        training=replace(network.training, steps=2, steps_per_epoch=2, batch_size=2, device="cpu"),
+    default = EnhancerFinetuneSettings()
+    settings = EnhancerFinetuneSettings(
+        n_forests=2,
+        forest=ForestSettings(n_estimators=3),
+        patches=replace(default.patches, size=32),
+        training=replace(default.training, steps=2, steps_per_epoch=2, batch_size=2, device="cpu"),
+        seed=1,
     )
-    settings = EnhancerFinetuneSettings(n_forests=2, forest=ForestSettings(n_estimators=3), network=network, seed=1)
     return replace(settings, **changes)
 
 
@@ -73,7 +75,11 @@ def test_it_learns_on_each_forest_the_strokes_that_this_one_did_not_see(enhancer
     learnt = [one.painted.values for one in trained_on["labels"]]
     assert all(0 < one.sum() < (strokes > 0).sum() / 2 for one in learnt)
     assert not np.array_equal(*learnt)
-    assert all(one.strokes_only for one in trained_on["labels"])
+    for one in trained_on["labels"]:  # hard there, and elsewhere what the enhancer says itself
+        painted = one.painted.values
+        np.testing.assert_array_equal(one.labels[0].values[painted], strokes.values[painted] == 2)
+        assert set(np.unique(one.labels.values[0][~painted])) - {0.0, 1.0}
+        assert 0 < one.labels.values[1].max() < 1  # strokes say nothing of boundaries, so they do not erase them
     # where the forest was painted on, it would be all but perfect
     for maps, one in zip(trained_on["images"], learnt, strict=True):
         right = (maps.values[0] >= 0.5) == (strokes.values == 2)
@@ -81,12 +87,15 @@ def test_it_learns_on_each_forest_the_strokes_that_this_one_did_not_see(enhancer
         assert right[seen].mean() > right[one].mean() - 0.02
 
 
-def test_where_each_class_has_one_stroke_it_learns_these(enhancer, target, tmp_path, trained_on):
+@pytest.mark.parametrize("n_strokes", [1, 2, 3])
+def test_few_strokes_of_each_class_are_learnt_too(enhancer, target, tmp_path, trained_on, n_strokes):
     image, instances, _ = target
-    strokes = simulate_scribbles(binary_classes(instances), n_strokes=1, seed=2)
+    strokes = simulate_scribbles(binary_classes(instances), n_strokes=n_strokes, seed=2)
     fit_enhancer(enhancer, [image], [strokes], tiny(), folder=tmp_path)
     for labels in trained_on["labels"]:
-        np.testing.assert_array_equal(labels.painted, strokes > 0)
+        learnt = strokes.values[labels.painted.values]
+        assert set(np.unique(learnt)) == {1, 2}
+        assert labels.painted.values.sum() < (strokes > 0).sum() or n_strokes == 1
 
 
 def test_where_an_image_is_labelled_throughout_every_pixel_is_learnt(enhancer, target, tmp_path, trained_on):
@@ -102,8 +111,9 @@ def test_where_an_image_is_labelled_throughout_every_pixel_is_learnt(enhancer, t
         held_out=[strokes] * 2,
     )
     first, second, *_ = trained_on["labels"]
-    assert float(first.weights.min()) == 1
-    assert float(second.weights.min()) == 0
+    near = ndimage.maximum_filter(strokes.values > 0, size=33)
+    np.testing.assert_array_equal(first.weights, ~near)  # what is tested is not trained on, nor what is next to it
+    assert second.painted is not None
     np.testing.assert_array_equal(first.labels[0] > 0, (instances > 0) & ~((strokes == 1).values))
     assert len(trained_on["held_out"]) == len(trained_on["images"]) == 4
     assert trained_on["settings"].training.seed == settings.seed
@@ -112,8 +122,8 @@ def test_where_an_image_is_labelled_throughout_every_pixel_is_learnt(enhancer, t
 def test_one_that_got_worse_is_not_given_out(enhancer, target, tmp_path):
     image, _, strokes = target
     settings = tiny()
-    wrong = replace(settings.network.training, steps=30, steps_per_epoch=30, learning_rate=0.05)
-    settings = replace(settings, network=replace(settings.network, training=wrong))
+    wrong = replace(settings.training, steps=30, steps_per_epoch=30, learning_rate=0.05)
+    settings = replace(settings, training=wrong)
     inside_out = xr.where(strokes > 0, 3 - strokes, 0).astype(np.uint8)
     with pytest.raises(NotImprovedError, match="worse than its start"):
         finetune_enhancer(

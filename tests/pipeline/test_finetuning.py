@@ -11,6 +11,7 @@ from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.images import write_image
 from s2d_zoo.data.network import load_network, save_network
 from s2d_zoo.errors import AxesError, ConfigError, NotImprovedError, UserInputError
+from s2d_zoo.finetune import finetuning as training_loop
 from s2d_zoo.pipeline import finetuning
 from s2d_zoo.pipeline.finetuning import FinetuneFiles, finetune_files
 
@@ -107,16 +108,14 @@ def test_a_network_that_is_there_is_not_replaced(files, tmp_path, tiny_settings)
 
 
 def test_one_that_got_worse_leaves_its_report_and_nothing_else(run, files, tmp_path, tiny_settings, monkeypatch):
-    def worse(*_, **__):
-        raise NotImprovedError("IoU 0.1, before 0.9.")
-
-    monkeypatch.setattr(finetuning, "train_segmentor", worse)
-    output = tmp_path / "net.safetensors"
-    with pytest.raises(NotImprovedError, match=r"IoU 0\.1, before 0\.9\. Report: .*net\.report\.md"):
-        finetune(files, output, tiny_settings)
+    monkeypatch.setattr(training_loop, "_compare", lambda *_, **__: "IoU 0.100, before 0.900")
+    files = replace(files, held_out=run.inputs.scribbles)
+    with pytest.raises(NotImprovedError, match=r"IoU 0\.100, before 0\.900.*Report: .*net\.report\.md"):
+        finetune(files, tmp_path / "net.safetensors", tiny_settings)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.report.json", "net.report.md"]
     text = (tmp_path / "net.report.md").read_text()
-    assert "**No model was written.** IoU 0.1, before 0.9." in text
+    assert "**No model was written**, because it is worse than its start: IoU 0.100, before 0.900." in text
+    assert "| IoU |" in text  # by how much
     assert f"image 1, {run.inputs.images[0].name}: SHA-256" in text
 
 
@@ -125,7 +124,7 @@ def test_the_report_tells_how_it_does_and_what_changed(run, files, tmp_path, tin
     done = finetune(files, tmp_path / "net.safetensors", tiny_settings, allow_worse=True)
     text = done.report.read_text()
     assert f"| IoU | {done.training.start.iou:.3f} | {done.training.end.iou:.3f} |" in text
-    assert "| tensor | shape | largest change | relative change (L2) |" in text
+    assert done.difference.table() in text
     facts = json.loads(done.report.with_suffix(".json").read_text())
     assert facts["held_out_strokes"]["calibration error"]["after"] == round(done.training.end.calibration_error, 4)
     assert facts["weights_difference"]["changed"] == len(done.difference.changed)

@@ -44,6 +44,7 @@ def test_all_methods_are_scored_in_the_order_of_the_pipeline():
         labels=labels,
         segmentation=channels(1, 1, 1, 1),
         strokes_only=channels(0.0, 0.0, 0.0, 0.0),
+        base=channels(1, 0.0, 0.0, 0.0),
     )
     scores = score_predictions([full], [TRUTH])
     assert list(scores) == list(METHODS)

@@ -157,6 +157,8 @@ def test_a_package_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monk
 
     monkeypatch.setattr("s2d_zoo.export.package._zip_folder", refuse)
     with pytest.raises(ConfigError):
-        write_packages(job, Models(segmentors=run.result.segmentors, fused=None, seconds=1), run.result.predictions, {})
+        write_packages(
+            job, Models(segmentors=run.result.segmentors, fused=None, members=(), seconds=1), run.result.predictions, {}
+        )
     assert contents(tmp_path)["packages/tiny-segmentor.zip"] == b"old"
     assert not list(tmp_path.rglob(".*"))

@@ -194,7 +194,8 @@ def test_training_changes_each_start(finished):
 def test_pretrained_networks_learn_more_slowly():
     settings = TransferSettings()
     assert settings.finetuning(1).training.learning_rate < settings.fresh(1).training.learning_rate / 5
-    assert settings.enhancer_finetuning(1).network == settings.finetuning(1)
+    enhancer = settings.enhancer_finetuning(1)
+    assert enhancer.training == replace(settings.finetuning(1).training, freeze_batch_norm=True)
     assert settings.fresh(1).training.seed == settings.finetuning(1).training.seed == 1
 
 

@@ -15,6 +15,7 @@ from s2d_zoo.pipeline.validated import write_validated
 from s2d_zoo.validate.checks import Check, Consumer
 from s2d_zoo.validate.report import CheckResult, ValidationReport
 from s2d_zoo.validate.validation import validate_package, verdicts_for
+from s2d_zoo.zoo.collection import find_at_hand
 
 
 @pytest.fixture
@@ -68,8 +69,8 @@ def test_all_checks_look_at_the_draft_and_those_that_read_at_the_package(write, 
     write(tensors=tmp_path / "tensors")
     (draft, options, card), (final, again, written) = pretended
     assert draft != final == tmp_path / "mine.zip"
-    assert options == {"tensors": tmp_path / "tensors", "progress": False}
-    assert again == {"select": ("S", "F", "C", "L")}
+    assert options == {"tensors": tmp_path / "tensors", "progress": False, "find_base": find_at_hand}
+    assert again == {"select": ("S", "F", "C", "L"), "find_base": find_at_hand}
     assert "QuPath**: refused" not in card
     assert "- **QuPath**: refused\n  - T04: seams\n" in written
 

@@ -49,6 +49,7 @@ _POOR_IOU: Final = 0.1
 @options.mean_teacher
 @options.layers
 @options.learning_rate
+@options.ema_decay
 @options.l2_to_start
 @options.freeze_batch_norm
 @options.allow_worse
@@ -123,14 +124,14 @@ def _echo_segmentor(segmentors: Any) -> None:  # noqa: ANN401 - heavy
     if segmentors.problem:
         click.echo(f"No segmentor: {segmentors.problem}", err=True)
     training = segmentors.training
-    if training is None or training.end is None:
+    if training.end is None:
         return
     click.echo(f"IoU, held-out strokes, segmentor: {training.end.iou:.3f} (its start: {training.start.iou:.3f})")
     if segmentors.difference is not None:
         errors = (training.end.calibration_error, training.start.calibration_error)
         click.echo(f"calibration error there: {errors[0]:.3f} (its start: {errors[1]:.3f})")
         click.echo(f"weights: {segmentors.difference}")
-    if training.worse:
+    if training.worse and not segmentors.problem:
         click.echo(f"Worse than its start ({training.worse}), and given out because of --allow-worse.", err=True)
     if training.end.iou < _POOR_IOU:
         click.echo(

@@ -13,7 +13,12 @@ from s2d_zoo.cli import options
     "--pseudo-labels", multiple=True, required=True, type=options.FILE, help="Foreground and boundary of each, 0 to 1."
 )
 @click.option("--weights", multiple=True, type=options.FILE, help="Weight of each pixel, 0 to 1; all 1 without.")
-@click.option("--held-out", multiple=True, type=options.FILE, help="Strokes of each image to be tested on.")
+@click.option(
+    "--held-out",
+    multiple=True,
+    type=options.FILE,
+    help="Strokes of each image to be tested on, in no pseudo-label; adapt writes them.",
+)
 @options.base_model
 @options.trust_code
 @click.option(
@@ -30,6 +35,7 @@ from s2d_zoo.cli import options
 @options.mean_teacher
 @options.layers
 @options.learning_rate
+@options.ema_decay
 @options.l2_to_start
 @options.freeze_batch_norm
 @options.allow_worse

@@ -22,9 +22,9 @@ from s2d_zoo.cli.finetune import echo_finetuned
 @options.trees
 @click.option("--steps", default=300, show_default=True, help="Training steps.")
 @options.layers
-@click.option("--learning-rate", default=2e-4, show_default=True, help="Of the training.")
+@options.learning_rate
+@options.ema_decay
 @options.l2_to_start
-@options.freeze_batch_norm
 @click.option("--held-out", default=0.2, show_default=True, help="Share of the strokes to be tested on.")
 @options.allow_worse
 @options.name

@@ -57,6 +57,12 @@ layers = click.option(
 learning_rate = click.option(
     "--learning-rate", type=float, help="Of the training; without, 0.002 for a fresh network and 0.0002 for others."
 )
+ema_decay = click.option(
+    "--ema-decay",
+    default=0.97,
+    show_default=True,
+    help="Of the running mean of the weights, which is what is kept; 0 keeps the last ones.",
+)
 l2_to_start = click.option(
     "--l2-to-start", default=0.0, show_default=True, help="Pull to the starting weights, e.g. 0.001."
 )

@@ -16,7 +16,7 @@ from s2d_zoo.trainer import TrainingSettings
 
 _NAME: Final = "Model finetuned with s2d-zoo"
 #: options that are settings of the training, of one name; not every command has all
-_TRAINING: Final = ("mean_teacher", "layers", "learning_rate", "l2_to_start", "freeze_batch_norm")
+_TRAINING: Final = ("mean_teacher", "layers", "learning_rate", "ema_decay", "l2_to_start", "freeze_batch_norm")
 
 
 def attribution(chosen: dict[str, Any]) -> Attribution:
@@ -48,7 +48,7 @@ def enhancer_finetuning(chosen: dict[str, Any]) -> EnhancerFinetuneSettings:
         default,
         n_forests=chosen["forests"],
         forest=ForestSettings(n_estimators=chosen["trees"]),
-        network=replace(default.network, training=_training(default.network.training, chosen)),
+        training=_training(default.training, chosen),
         seed=chosen["seed"],
     )
 

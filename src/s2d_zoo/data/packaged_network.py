@@ -1,6 +1,6 @@
 """A network of anybody's package, in the form in which ours are applied and trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, Self
@@ -125,18 +125,38 @@ def _single(output: object) -> torch.Tensor:
 
 
 def ends_with_sigmoid(output: OutputTensorDescr) -> bool:
-    """Whether postprocessing turns logits into probabilities.
+    """Whether postprocessing turns logits into probabilities: it is a sigmoid, or nothing that changes probabilities.
 
     Raises:
-        PackageError: for postprocessing through which nothing can be trained.
+        PackageError: for any other postprocessing, through which nothing can be trained.
     """
-    steps: Sequence[object] = output.postprocessing
-    unknown = [step for step in steps if not isinstance(step, EnsureDtypeDescr | SigmoidDescr | ClipDescr)]
-    if unknown:
-        names = ", ".join(str(getattr(step, "id", step)) for step in unknown)
-        msg = (
-            f"The package's postprocessing ({names}) leaves no probabilities to train on. Expected a sigmoid, or none. "
-            "It can still be used as a teacher: let it predict, and give the result with --probabilities."
-        )
-        raise PackageError(msg)
-    return any(isinstance(step, SigmoidDescr) for step in steps)
+    steps = [step for step in output.postprocessing if not _keeps_probabilities(step)]
+    if not steps:
+        return False
+    if isinstance(steps[0], SigmoidDescr) and len(steps) == 1 and isinstance(_first(output), SigmoidDescr):
+        return True
+    names = ", ".join(str(getattr(step, "id", step)) for step in output.postprocessing)
+    msg = (
+        f"The package's postprocessing ({names}) is not a sigmoid, or none, which is what can be trained through. "
+        "It can still be used as a teacher: let it predict, and give the result with --probabilities."
+    )
+    raise PackageError(msg)
+
+
+def _first(output: OutputTensorDescr) -> object:
+    """The first step that does something to values outside of [0, 1], too."""
+    return next(step for step in output.postprocessing if not isinstance(step, EnsureDtypeDescr))
+
+
+def _keeps_probabilities(step: object) -> bool:
+    """Whether values in [0, 1] stay as they are."""
+    if isinstance(step, EnsureDtypeDescr):
+        return step.kwargs.dtype in ("float32", "float64")
+    if (
+        not isinstance(step, ClipDescr)
+        or step.kwargs.min_percentile is not None
+        or step.kwargs.max_percentile is not None
+    ):
+        return False
+    low, high = step.kwargs.min, step.kwargs.max
+    return (low is None or low <= 0) and (high is None or high >= 1)

@@ -155,18 +155,25 @@ def hold_out_strokes(scribbles: Sequence[xr.DataArray], *, fraction: float = 0.2
     )
 
 
-def resample_strokes(scribbles: Sequence[xr.DataArray], *, seed: int) -> tuple[xr.DataArray, ...]:
+def resample_strokes(scribbles: Sequence[xr.DataArray], *, seed: int, spare: bool = False) -> tuple[xr.DataArray, ...]:
     """Draw three quarters of the strokes of each class, rounded up, without replacement.
 
     Which strokes a person paints is chance; forests fitted on different draws show how much their output owes to
     it. A bootstrap (with replacement) would leave out more than a third of the few strokes that there are, and its
     forests would be worse by more than they differ.
+
+    Args:
+        scribbles: one per image, (z) y x, uint8.
+        seed: decides which.
+        spare: leave at least one stroke of each class out, where it has two or more.
     """
     generator = np.random.default_rng(seed)
     strokes = _Strokes.find(scribbles)
     drawn: set[_Stroke] = set()
     for members in strokes.by_class():
         wanted = math.ceil(_RESAMPLED * len(members))
+        if spare:
+            wanted = max(1, min(wanted, len(members) - 1))
         drawn.update(members[position] for position in generator.permutation(len(members))[:wanted])
     return strokes.paint(drawn)
 

@@ -165,7 +165,7 @@ def _write_weights(
     if folding.max() > LARGEST_DIFFERENCE:
         msg = (
             f"With the fixed steps of {base.id} in its network, other values come out, by up to {folding.max():.2g}. "
-            "Its description converts the image to another type of number; give raw values that this type can hold."
+            "Please report this with the model's id."
         )
         raise PackageError(msg)
     write_torchscript(network, processing, folder, example=fed)

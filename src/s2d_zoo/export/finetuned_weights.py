@@ -24,7 +24,7 @@ from s2d_zoo.export.processing import SplitProcessing
 from s2d_zoo.export.tolerance import FloatArray, onnx_runner
 
 #: a format that differs more from the network than this is not that network
-LARGEST_DIFFERENCE: Final = 1e-2
+LARGEST_DIFFERENCE: Final = 1e-3
 
 
 def fold_network(model: PackagedModel, processing: SplitProcessing) -> FoldedNetwork:

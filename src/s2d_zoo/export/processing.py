@@ -53,8 +53,6 @@ class SplitProcessing:
         """Split the processing of a description's only input and output."""
         axes = [[str(axis.id) for axis in tensor.axes] for tensor in (taken, given)]
         steps = list(taken.preprocessing)
-        if steps and isinstance(steps[0], EnsureDtypeDescr):
-            steps = steps[1:]  # every reader gives float32, and the network takes it
         first = len(steps)
         while first and fixed_operations(steps[first - 1], axes[0]) is not None:
             first -= 1

@@ -161,13 +161,17 @@ def train_segmentor(
     end = _held_out_score(result.model, images, held_out, foreground)
     worse = "" if start is None or end is None else _compare(start, end, untrained=untrained)
     if worse and not allow_worse:
-        msg = (
-            f"On the held-out strokes the trained model is worse than its start: {worse}. It is not given out. Look at "
-            "the pseudo-labels; paint more strokes, train longer, or train less of it at a lower rate. --allow-worse "
-            "gives it out all the same."
-        )
-        raise NotImprovedError(msg)
+        raise NotImprovedError(not_improved(worse))
     return replace(result, start=start, end=end, worse=worse)
+
+
+def not_improved(worse: str) -> str:
+    """Why a model is not given out, and what to try."""
+    return (
+        f"On the held-out strokes the trained model is worse than its start: {worse}. It is not given out. Look at the "
+        "pseudo-labels; paint more strokes, train longer, or train less of it at a lower rate. --allow-worse gives it "
+        "out all the same."
+    )
 
 
 def fit_segmentor(
@@ -269,7 +273,10 @@ def check_trainable(base_model: UNet | PackagedModel, images: Sequence[xr.DataAr
             "adapt, s2d-zoo enhance."
         )
         raise AxesError(msg)
-    channels = channels_of(base_model.network if isinstance(base_model, PackagedModel) else base_model)[0]
+    channels, given = channels_of(base_model.network if isinstance(base_model, PackagedModel) else base_model)
+    if given > len(OUTPUT_CHANNELS):
+        msg = f"Expected a network that gives foreground, or foreground and boundary; this gives {given} channels."
+        raise AxesError(msg)
     for image in images:
         if len(space_dims(image)) != 2 or image.sizes[CHANNEL] != channels:
             msg = f"This network takes 2D images with {channels} channel(s), found an image with {dict(image.sizes)}."

@@ -115,7 +115,8 @@ def adapt(
     write_maps(job, predictions, test_predictions)
     scores = _score(job, predictions, test_predictions)
     with clock.stage("packages and validation"):
-        models = Models(segmentors=segmentors, fused=fused, seconds=sum(clock.seconds.values()))
+        seconds = sum(clock.seconds.values())
+        models = Models(segmentors=segmentors, fused=fused, members=forests.members, seconds=seconds)
         validation = write_packages(job, models, predictions, scores)
         _write_validation(output, validation)
     return AdaptResult(

@@ -7,6 +7,7 @@ from typing import Any
 
 import xarray as xr
 
+from s2d_zoo.contract import find_background
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.data.packaged_model import PackagedModel, load_packaged_model
 from s2d_zoo.errors import AxesError
@@ -50,7 +51,7 @@ def find_base(name: str | Path) -> tuple[Path, Parent | None, str | None]:
     if record is None:
         return package, None, None
     parent = None if record.id is None or record.version is None else Parent(id=record.id, version=record.version)
-    return package, parent, record.source
+    return package, parent, record.source if "://" in record.source else None  # a path is nobody's business
 
 
 def open_base_model(name: str | Path, *, trust_code: bool = False) -> OpenedBase:
@@ -98,5 +99,12 @@ def check_base_model(base: OpenedBase, images: Sequence[xr.DataArray], attributi
                 f"{dict(image.sizes)}. Choose another --base-model (2D), or give the channels that it was trained on."
             )
             raise AxesError(msg)
+    names = [str(name) for name in getattr(base.model.description.outputs[0].axes[1], "channel_names", ())]
+    if find_background(names) is not None:
+        msg = (
+            f"The base model {base.id} gives the channels {', '.join(names)}, and what is trained here is foreground "
+            "and boundary, in this order. Choose another --base-model."
+        )
+        raise AxesError(msg)
     if attribution is not None:
         inherit_attribution(base.model.description, attribution)

@@ -23,13 +23,21 @@ from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.pipeline.base_models import OpenedBase, find_base, stated_parent
 from s2d_zoo.pipeline.classification import refuse_existing
 from s2d_zoo.pipeline.enhancer_finetuning import EnhancerFinetuneSettings, EnhancerTraining, finetune_enhancer
-from s2d_zoo.pipeline.finetuning import Finetuned, difference_of, held_out_figures, keeping_report, worse_limits
-from s2d_zoo.pipeline.inputs import AdaptInputs
+from s2d_zoo.pipeline.finetuning import (
+    Finetuned,
+    difference_of,
+    held_out_figures,
+    limits_of,
+    refuse_unchanged,
+    refuse_worse,
+)
+from s2d_zoo.pipeline.inputs import AdaptInputs, named_hashes
 from s2d_zoo.pipeline.record import describe_run, training_details, whole_minutes
 from s2d_zoo.pipeline.sources import read_inputs
 from s2d_zoo.pipeline.training_report import write_training_report
 from s2d_zoo.pipeline.validated import write_finetuned_validated, write_validated
 from s2d_zoo.pipeline.words import ModelWords
+from s2d_zoo.rf_adapter.persistence import digest_classifier
 from s2d_zoo.validate.report import ValidationReport
 
 
@@ -69,17 +77,18 @@ def finetune_enhancer_files(
     if output.suffix != ".zip":
         msg = f"An enhancer becomes a package: expected an --output that ends in .zip, got {output}."
         raise ConfigError(msg)
-    refuse_existing(output, overwrite=overwrite)
     start = _open(inputs, words.attribution)
+    refuse_existing(output, overwrite=overwrite, inputs=(start.package,))
     data = read_inputs(inputs, foreground=foreground)
     settings = replace(settings, selection=settings.selection or data.selection)
     split = hold_out_strokes(data.scribbles, fraction=held_out, seed=settings.seed)
-    hashes = inputs.named_hashes(data.found_images)
-    run = describe_run("finetune-enhancer", options={"settings": settings}, hashes=hashes, seed=settings.seed)
+    hashes = inputs.named_hashes(data.found_images) | named_hashes({"dense labels": inputs.ground_truth})
+    options = {"settings": settings, "foreground": data.foreground, "held_out": held_out, "allow_worse": allow_worse}
+    run = describe_run("finetune-enhancer", options=options, hashes=hashes, seed=settings.seed)
     provenance = {key: run[key] for key in ("inputs", "options", "seed", "versions")}
     provenance["strokes"] = {"training": split.n_training, "held_out": split.n_held_out}
     reported = {**provenance, "base_model": start.lineage.to_json()}
-    with tempfile.TemporaryDirectory(prefix="s2d-zoo-") as folder, keeping_report(output, reported):
+    with tempfile.TemporaryDirectory(prefix="s2d-zoo-") as folder:
         done = finetune_enhancer(
             start.enhancer,
             data.images,
@@ -89,10 +98,17 @@ def finetune_enhancer_files(
             foreground=data.foreground,
             dense=data.ground_truth,
             held_out=split.held_out,
-            allow_worse=allow_worse,
+            allow_worse=True,  # so that the report can say by how much
             progress="enhancer" if progress else None,
         )
+    provenance["forests_sha256"] = [digest_classifier(forest) for forest in done.forests]
     provenance["wall_time_minutes"] = whole_minutes(time.perf_counter() - started)
+    difference = difference_of(start.enhancer.model, done.enhancer.model)
+    reported |= {key: provenance[key] for key in ("forests_sha256", "wall_time_minutes")}
+    given_out = allow_worse or not done.training.worse
+    report = write_training_report(output, reported, training=done.training, difference=difference, given_out=given_out)
+    refuse_worse(done.training, report, allow=allow_worse)
+    refuse_unchanged(difference, start.lineage.id)
     details = ModelDetails(
         id=words.id,
         name=words.name,
@@ -111,17 +127,14 @@ def finetune_enhancer_files(
         seed=settings.seed,
         evaluation="On strokes that neither the enhancer nor a forest saw" if done.training.end else "",
         figures=held_out_figures(done.training),
-        limits=worse_limits(done.training),
-        training_details=training_details(settings.network.training),
+        limits=limits_of(done.training),
+        training_details=training_details(settings.training),
         lineage=(
             f"Base model: the enhancer {start.lineage.id}",
             f"Trained further on the output of {settings.n_forests} Random Forests fitted on strokes",
         ),
     )
     validation = _write(start, done, details, facts, output, overwrite=overwrite, progress=progress)
-    difference = difference_of(start.enhancer.model, done.enhancer.model)
-    reported["wall_time_minutes"] = provenance["wall_time_minutes"]
-    report = write_training_report(output, reported, training=done.training, difference=difference)
     return Finetuned(training=done.training, report=report, difference=difference, validation=validation)
 
 
@@ -150,12 +163,17 @@ def _open(inputs: AdaptInputs, attribution: Attribution) -> _Start:
 
 def _contract(enhancer: Enhancer, delivered: RFContract, settings: EnhancerFinetuneSettings) -> RFContract:
     """What it takes now: as before, and where nothing was known of the forests, those that it has learnt."""
-    if enhancer.contract.forest.implementation != "unknown":
-        return enhancer.contract
-    labels = f"strokes on the target, in {settings.n_forests} draws; those of the first training are unknown"
+    before = enhancer.contract
+    target = f"strokes on the target, in {settings.n_forests} draws"
+    # objects are of the target's size now; which that is in px, strokes do not tell
+    size = {"pixel_size": delivered.pixel_size, "object_diameter": None}
+    if before.forest.implementation != "unknown":
+        forest = before.forest.model_copy(update={"labels": f"{before.forest.labels}; then {target}"})
+        return before.model_copy(update={"forest": forest, **size})
+    labels = f"{target}; those of the first training are unknown"
     forest = delivered.forest.model_copy(update={"n_source_forests": settings.n_forests, "labels": labels})
-    return enhancer.contract.model_copy(
-        update={"features": delivered.features, "forest": forest, "raw_channels": delivered.raw_channels}
+    return before.model_copy(
+        update={"features": delivered.features, "forest": forest, "raw_channels": delivered.raw_channels, **size}
     )
 
 

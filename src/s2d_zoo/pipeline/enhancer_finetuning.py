@@ -2,14 +2,19 @@
 
 A forest is all but perfect where it was painted, so that nothing could be learnt there. Each forest therefore sees
 three quarters of the strokes, and the enhancer learns, on that forest's probabilities, the strokes it did not see.
+Strokes are few, and say nothing of boundaries: on them alone it forgets what it knew. Elsewhere it therefore learns
+what it says itself, on average over the forests, where these agree (as for a segmentor's pseudo-labels).
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import xarray as xr
+from scipy import ndimage
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import RFContract
@@ -26,19 +31,18 @@ from s2d_zoo.finetune.finetuning import (
     check_trainable,
     train_segmentor,
 )
-from s2d_zoo.finetune.pseudo_labels import PseudoLabels, dense_labels, stroke_labels
+from s2d_zoo.finetune.pseudo_labels import PseudoLabels, consensus_labels, dense_labels
+from s2d_zoo.pipeline.probabilities import with_pixel_size
 from s2d_zoo.rf_adapter.classes import name_classes
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.trainer import TrainingSettings
 from s2d_zoo.types import CHANNEL
 
+logger = logging.getLogger(__name__)
 
-def _default_network() -> SegmentorSettings:
-    return SegmentorSettings(
-        patches=PatchSettings(zoom=(0.8, 1.25), soft_target=True),
-        training=TrainingSettings(steps=300, steps_per_epoch=100, batch_size=4, learning_rate=FINETUNING_RATE),
-    )
+#: px around held-out strokes that dense labels do not speak of
+_MARGIN: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,13 @@ class EnhancerFinetuneSettings:
     n_forests: int = 5  #: each fitted on other strokes
     forest: ForestSettings = field(default_factory=ForestSettings)
     selection: FeatureSelection | None = None  #: features of the forests; all of ilastik's where None
-    network: SegmentorSettings = field(default_factory=_default_network)  #: patches and training; no new network
+    patches: PatchSettings = field(default_factory=lambda: PatchSettings(zoom=(0.8, 1.25), soft_target=True))
+    #: batches are small, so running statistics of a trained network are better than theirs
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(
+            steps=300, steps_per_epoch=100, batch_size=4, learning_rate=FINETUNING_RATE, freeze_batch_norm=True
+        )
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,6 +78,7 @@ class EnhancerTraining:
     enhancer: Enhancer
     example: xr.DataArray  #: channel y x, probabilities of the first image, as it takes them
     delivered: RFContract  #: what the forests deliver that it has learnt
+    forests: tuple[PixelClassifier, ...]
     training: SegmentorTraining[UNet | PackagedModel]
 
 
@@ -109,27 +120,36 @@ def finetune_enhancer(
     labels: list[PseudoLabels] = []
     truth = tuple(dense) or (None,) * len(images)
     classes = name_classes(max(count_classes(scribbles), foreground), foreground=foreground)
+    forests, enhanced, left_out = [], [], []
     for number in range(settings.n_forests):
         seed = settings.seed + number
-        seen = resample_strokes(scribbles, seed=seed)
+        seen = resample_strokes(scribbles, seed=seed, spare=True)
         forest = PixelClassifier(
             selection=settings.selection, settings=settings.forest, classes=classes, random_state=seed
         ).fit(list(images), list(seen))
-        enhancer.check(forest.contract)
+        misfits = enhancer.check(with_pixel_size(forest.contract, images[0]))
+        for misfit in misfits if number == 0 else ():
+            logger.warning("%s", misfit)
         fed = list(matching_channels(enhancer.contract, forest.contract))
-        for image, strokes, learnt, instances in zip(images, scribbles, _left_out(scribbles, seen), truth, strict=True):
-            maps.append(forest.predict_proba(image).isel({CHANNEL: fed}))
-            labels.append(
-                stroke_labels(learnt, foreground=foreground)
-                if instances is None
-                else dense_labels(instances, scribbles=strokes, foreground=foreground)
-            )
-    network = replace(settings.network, training=replace(settings.network.training, seed=settings.seed))
+        probabilities = [forest.predict_proba(image) for image in images]
+        maps += [one.isel({CHANNEL: fed}) for one in probabilities]
+        enhanced.append([enhancer.enhance(one, forest.contract) for one in probabilities])
+        left_out.append(_left_out(scribbles, seen))
+        forests.append(forest)
+    for number in range(settings.n_forests):
+        for index, instances in enumerate(truth):
+            if instances is None:
+                votes = [one[index] for one in enhanced]
+                strokes = left_out[number][index]
+                labels.append(consensus_labels(votes, scribbles=strokes, foreground=foreground))
+            else:
+                one = dense_labels(instances, scribbles=scribbles[index], foreground=foreground)
+                labels.append(_without(one, held_out[index] if held_out else None))
     training = train_segmentor(
         enhancer.model,
         maps,
         labels,
-        network,
+        SegmentorSettings(patches=settings.patches, training=replace(settings.training, seed=settings.seed)),
         folder=folder,
         held_out=list(held_out) * settings.n_forests,
         foreground=foreground,
@@ -141,7 +161,8 @@ def finetune_enhancer(
         enhancer=replace(enhancer, model=training.model),
         training=training,
         example=maps[0],
-        delivered=forest.contract,
+        delivered=with_pixel_size(forests[0].contract, images[0]),
+        forests=tuple(forests),
     )
 
 
@@ -162,6 +183,17 @@ def fit_enhancer(
 
 
 def _left_out(scribbles: Sequence[xr.DataArray], seen: Sequence[xr.DataArray]) -> list[xr.DataArray]:
-    """The strokes that a forest did not see; all of them where that leaves none."""
+    """The strokes that a forest did not see; of a class that it has seen all of, these."""
     left = [one.copy(data=np.where(part.values > 0, 0, one.values)) for one, part in zip(scribbles, seen, strict=True)]
-    return left if any(bool((one > 0).any()) for one in left) else list(scribbles)
+    for label in range(1, count_classes(scribbles) + 1):
+        if not any(bool((one == label).any()) for one in left):
+            for one, all_strokes in zip(left, scribbles, strict=True):
+                one.values[all_strokes.values == label] = label
+    return left
+
+
+def _without(labels: PseudoLabels, tested: xr.DataArray | None) -> PseudoLabels:
+    """Dense labels that do not count at held-out strokes, nor so near to them that they would tell."""
+    if tested is not None:
+        labels.weights.values[ndimage.maximum_filter(tested.values > 0, size=2 * _MARGIN + 1)] = 0
+    return labels

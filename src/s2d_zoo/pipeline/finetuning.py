@@ -2,8 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,21 @@ from s2d_zoo.data.images import read_image
 from s2d_zoo.data.network import load_network, save_network
 from s2d_zoo.data.packaged_model import PackagedModel
 from s2d_zoo.data.scribbles import read_scribbles
-from s2d_zoo.errors import ConfigError, NotImprovedError, UserInputError
+from s2d_zoo.errors import ConfigError, NotImprovedError, PackageError, UserInputError
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.export.weights_difference import WeightsDifference, compare_weights
-from s2d_zoo.finetune.finetuning import SegmentorSettings, SegmentorTraining, new_segmentor, train_segmentor
+from s2d_zoo.finetune.finetuning import (
+    SegmentorSettings,
+    SegmentorTraining,
+    new_segmentor,
+    not_improved,
+    train_segmentor,
+)
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels
 from s2d_zoo.pipeline.base_models import OpenedBase, check_base_model, open_base_model
 from s2d_zoo.pipeline.classification import refuse_existing
-from s2d_zoo.pipeline.inputs import hash_path
+from s2d_zoo.pipeline.inputs import named_hashes
 from s2d_zoo.pipeline.record import describe_run, training_details, whole_minutes
 from s2d_zoo.pipeline.training_report import write_training_report
 from s2d_zoo.pipeline.validated import write_finetuned_validated
@@ -118,7 +123,7 @@ def finetune_files(
     started = time.perf_counter()
     base = _open_base(files, output, words)
     taken = Path(files.base_model) if files.base_model and base is None else None
-    refuse_existing(output, overwrite=overwrite, inputs=(taken,))
+    refuse_existing(output, overwrite=overwrite, inputs=(taken if base is None else base.package,))
     images = [read_image(path, axes=files.axes) for path in files.images]
     labels = [
         _read_pseudo_labels(path, image, files.weights[index] if files.weights else None)
@@ -132,11 +137,12 @@ def finetune_files(
     before: UNet | PackagedModel = (
         base.model if base else load_network(taken) if taken else new_segmentor(images, settings)
     )
-    run = describe_run("finetune", options={"settings": settings}, hashes=files.hashes, seed=settings.training.seed)
+    options = {"settings": settings, "foreground": foreground, "allow_worse": allow_worse}
+    run = describe_run("finetune", options=options, hashes=files.hashes, seed=settings.training.seed)
     provenance = {key: run[key] for key in ("inputs", "options", "seed", "versions")}
     if base is not None:
         provenance["base_model"] = base.lineage.to_json()
-    with tempfile.TemporaryDirectory(prefix="s2d-zoo-") as folder, keeping_report(output, provenance):
+    with tempfile.TemporaryDirectory(prefix="s2d-zoo-") as folder:
         training = train_segmentor(
             before,
             images,
@@ -146,11 +152,16 @@ def finetune_files(
             held_out=held_out,
             foreground=foreground,
             untrained=files.base_model is None,
-            allow_worse=allow_worse,
+            allow_worse=True,  # so that the report can say by how much
             progress="segmentor" if progress else None,
         )
     provenance["wall_time_minutes"] = whole_minutes(time.perf_counter() - started)
     difference = None if files.base_model is None else difference_of(before, training.model)
+    given_out = allow_worse or not training.worse
+    report = write_training_report(output, provenance, training=training, difference=difference, given_out=given_out)
+    refuse_worse(training, report, allow=allow_worse)
+    if difference is not None:
+        refuse_unchanged(difference, str(files.base_model))
     validation = None
     if base is not None and words is not None:
         validation = _write_package(
@@ -167,7 +178,6 @@ def finetune_files(
         )
     elif isinstance(training.model, UNet):
         save_network(training.model, output)
-    report = write_training_report(output, provenance, training=training, difference=difference)
     return Finetuned(training=training, report=report, difference=difference, validation=validation)
 
 
@@ -199,7 +209,7 @@ def _write_package(
         seed=provenance["seed"],
         evaluation="On painted pixels that were held out" if training.end else "",
         figures={**held_out_figures(training), "share of pixels whose pseudo-label is trusted": kept},
-        limits=worse_limits(training),
+        limits=limits_of(training),
         training_details=details_of_training,
         lineage=(f"Base model: {base.id}", "The base model trained on pseudo-labels"),
     )
@@ -208,19 +218,26 @@ def _write_package(
     )
 
 
-@contextmanager
-def keeping_report(output: Path, provenance: Mapping[str, Any]) -> Iterator[None]:
-    """What is not given out leaves its report.
+def refuse_worse(training: SegmentorTraining[Any], report: Path, *, allow: bool) -> None:
+    """Give out nothing that ended worse than it began; its report stays.
 
     Raises:
-        NotImprovedError: as the training in it does, naming the report.
+        NotImprovedError: naming the report.
     """
-    try:
-        yield
-    except NotImprovedError as error:
-        report = write_training_report(output, provenance, problem=str(error))
-        msg = f"{error} Report: {report}"
-        raise NotImprovedError(msg) from error
+    if training.worse and not allow:
+        msg = f"{not_improved(training.worse)} Report: {report}"
+        raise NotImprovedError(msg)
+
+
+def refuse_unchanged(difference: WeightsDifference, name: str) -> None:
+    """Give out nothing that is what it was.
+
+    Raises:
+        PackageError: if no weight has changed.
+    """
+    if not difference.changed:
+        msg = f"The weights are those of {name}, to the last bit: train for more steps, or at a higher rate."
+        raise PackageError(msg)
 
 
 def difference_of(before: UNet | PackagedModel, after: UNet | PackagedModel) -> WeightsDifference:
@@ -241,22 +258,15 @@ def held_out_figures(training: SegmentorTraining[Any]) -> dict[str, float]:
     }
 
 
-def worse_limits(training: SegmentorTraining[Any]) -> tuple[str, ...]:
-    """For a model card."""
-    return (
-        (f"On the strokes that were held out it is worse than before its training: {training.worse}.",)
-        if training.worse
-        else ()
-    )
-
-
-def named_hashes(kinds: Mapping[str, Sequence[Path]]) -> dict[str, str]:
-    """SHA-256 by kind, number and file name: folders are nobody's business."""
-    return {
-        f"{kind} {number}, {path.name}": hash_path(path)
-        for kind, paths in kinds.items()
-        for number, path in enumerate(paths, start=1)
-    }
+def limits_of(training: SegmentorTraining[Any]) -> tuple[str, ...]:
+    """For a model card: that it is worse than its start, or was never compared with it."""
+    if training.end is None:
+        return (
+            "Whether it is better than before its training was not tested: no strokes of both kinds were held out.",
+        )
+    if training.worse:
+        return (f"On the strokes that were held out it is worse than before its training: {training.worse}.",)
+    return ()
 
 
 def _open_base(files: FinetuneFiles, output: Path, words: ModelWords | None) -> OpenedBase | None:

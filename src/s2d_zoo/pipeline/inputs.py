@@ -1,7 +1,7 @@
 """What a user gives to `adapt`: files, and their hashes."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -72,18 +72,14 @@ class AdaptInputs:
         Args:
             found: images that a project led to.
         """
-        project = () if self.ilastik_project is None else (self.ilastik_project,)
-        kinds = (
-            ("image", self.images or found),
-            ("scribbles", self.scribbles),
-            ("ilastik project", project),
-            ("probabilities", self.probabilities),
+        return named_hashes(
+            {
+                "image": self.images or found,
+                "scribbles": self.scribbles,
+                "ilastik project": () if self.ilastik_project is None else (self.ilastik_project,),
+                "probabilities": self.probabilities,
+            }
         )
-        return {
-            f"{kind} {number}, {path.name}": hash_path(path)
-            for kind, paths in kinds
-            for number, path in enumerate(paths, start=1)
-        }
 
     def hashes(self, found: Sequence[Path] = ()) -> dict[str, str]:
         """SHA-256 of every file that was given, by path (of folders: over their files in order of name).
@@ -95,6 +91,15 @@ class AdaptInputs:
         images = (*(self.images or found), *self.scribbles, *project, *self.probabilities)
         files = (*images, *self.ground_truth, *self.test_images, *self.test_ground_truth)
         return {str(path): hash_path(path) for path in files}
+
+
+def named_hashes(kinds: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+    """SHA-256 of files by kind, number and file name: folders are nobody's business."""
+    return {
+        f"{kind} {number}, {path.name}": hash_path(path)
+        for kind, paths in kinds.items()
+        for number, path in enumerate(paths, start=1)
+    }
 
 
 def hash_path(path: Path) -> str:

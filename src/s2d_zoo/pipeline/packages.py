@@ -16,7 +16,7 @@ from s2d_zoo.data.scores import Score
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.finetune.finetuning import SegmentorTraining
-from s2d_zoo.pipeline.finetuning import held_out_figures, worse_limits
+from s2d_zoo.pipeline.finetuning import held_out_figures, limits_of
 from s2d_zoo.pipeline.fusion import Fused, FusedWords, describe_lineage, write_fused
 from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.pipeline.job import CLASSIFIER_FILE, MODEL_DESCRIPTION, SEGMENTOR_FILE, Job
@@ -25,6 +25,8 @@ from s2d_zoo.pipeline.record import to_plain, training_details, whole_minutes
 from s2d_zoo.pipeline.segmentors import Segmentors
 from s2d_zoo.pipeline.validated import write_finetuned_validated, write_validated
 from s2d_zoo.pipeline.volumes import middle_plane
+from s2d_zoo.rf_adapter.classifier import PixelClassifier
+from s2d_zoo.rf_adapter.persistence import digest_classifier
 from s2d_zoo.validate.report import ValidationReport
 from s2d_zoo.validate.validation import validate_package
 
@@ -35,6 +37,7 @@ class Models:
 
     segmentors: Segmentors
     fused: Fused | None
+    members: tuple[PixelClassifier, ...]  #: forests that voted on the pseudo-labels
     seconds: float  #: wall time until now
 
 
@@ -49,7 +52,7 @@ def write_packages(
     folder = job.output / "packages"
     folder.mkdir(parents=True, exist_ok=True)
     reports = []
-    if models.segmentors.training is not None:
+    if models.segmentors.problem is None:
         target = folder / f"{job.settings.model_id}.zip"
         reports.append(_write_segmentor(job, models, models.segmentors.training, predictions, scores, target))
     if models.fused is not None:
@@ -72,6 +75,7 @@ def _provenance(job: Job, models: Models) -> dict[str, Any]:
     return {
         "inputs": job.inputs.named_hashes(job.data.found_images),
         "forest_sha256": sha256_of(forest) if forest.is_file() else None,
+        "voting_forests_sha256": [digest_classifier(member) for member in models.members],
         "versions": job.run["versions"],
         "seed": job.settings.seed,
         "options": {name: value for name, value in to_plain(job.settings).items() if name != "attribution"},
@@ -181,7 +185,7 @@ def _write_segmentor(
         }
         | held_out_figures(training)
         | _kept_figures(predictions),
-        limits=worse_limits(training),
+        limits=limits_of(training),
         training_details=training_details(settings.seeded_segmentor.training),
         lineage=(
             classifier_in_words(job),

@@ -144,6 +144,9 @@ def write_maps(job: Job, predictions: Sequence[Prediction], test_predictions: Se
         folder.mkdir(parents=True, exist_ok=True)
         for name, values in _maps(prediction).items():
             write_image(folder / f"{name}.tif", values.assign_attrs(image.attrs), overwrite=True)
+    for index, (strokes, prediction) in enumerate(zip(job.split.held_out, predictions, strict=True)):
+        if prediction.labels is not None and bool((strokes > 0).any()):  # for `finetune --held-out`
+            write_image(job.image_folder(index) / "held_out_strokes.tif", strokes, overwrite=True)
 
 
 def _maps(prediction: Prediction) -> dict[str, xr.DataArray]:

@@ -10,9 +10,8 @@ import xarray as xr
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.packaged_model import PackagedModel
-from s2d_zoo.errors import NotImprovedError
 from s2d_zoo.export.weights_difference import WeightsDifference, compare_weights
-from s2d_zoo.finetune.finetuning import SegmentorTraining, fit_segmentor, new_segmentor, train_segmentor
+from s2d_zoo.finetune.finetuning import SegmentorTraining, fit_segmentor, new_segmentor, not_improved, train_segmentor
 from s2d_zoo.finetune.pseudo_labels import stroke_labels
 from s2d_zoo.pipeline.job import Job
 from s2d_zoo.pipeline.prediction import Prediction
@@ -23,15 +22,15 @@ from s2d_zoo.pipeline.volumes import planes_to_train_on, segment
 class Segmentors:
     """Trained networks: raw image to foreground and boundary."""
 
-    training: SegmentorTraining[UNet | PackagedModel] | None  #: None if it ended worse than it began
-    problem: str | None  #: then this says why
+    training: SegmentorTraining[UNet | PackagedModel]
+    problem: str | None  #: why it is not given out, e.g. because it ended worse than it began
     baseline: UNet | PackagedModel | None  #: trained on strokes only; None where it was not asked for
     base: PackagedModel | None = None  #: what was trained further; None for a fresh network
 
     @property
     def difference(self) -> WeightsDifference | None:
         """What training has changed in the weights of a model that was there before."""
-        if self.base is None or self.training is None or not isinstance(self.training.model, PackagedModel):
+        if self.base is None or not isinstance(self.training.model, PackagedModel):
             return None
         return compare_weights(self.base.network.network, self.training.model.network.network)
 
@@ -42,23 +41,20 @@ def train_segmentors(job: Job, predictions: Sequence[Prediction], *, baseline: b
     base = None if job.base is None else job.base.model
     start: UNet | PackagedModel = base or new_segmentor(job.data.images, settings)
     labels = [prediction.labels for prediction in predictions if prediction.labels is not None]
-    training, problem = None, None
     planes = planes_to_train_on(job.data.images, labels, job.split.held_out)
-    try:
-        training = train_segmentor(
-            start,
-            planes.images,
-            planes.labels,
-            settings,
-            folder=job.checkpoints("segmentor"),
-            held_out=planes.held_out,
-            foreground=job.foreground,
-            untrained=base is None,
-            allow_worse=job.settings.allow_worse,
-            progress=job.label("segmentor"),
-        )
-    except NotImprovedError as error:
-        problem = str(error)
+    training = train_segmentor(
+        start,
+        planes.images,
+        planes.labels,
+        settings,
+        folder=job.checkpoints("segmentor"),
+        held_out=planes.held_out,
+        foreground=job.foreground,
+        untrained=base is None,
+        allow_worse=True,  # so that the report can show it
+        progress=job.label("segmentor"),
+    )
+    problem = not_improved(training.worse) if training.worse and not job.settings.allow_worse else None
     rival = None
     if baseline:
         strokes = [stroke_labels(one, foreground=job.foreground) for one in job.split.training]
@@ -81,7 +77,7 @@ def add_segmentations(
     return [
         replace(
             prediction,
-            segmentation=None if segmentors.training is None else segment(segmentors.training.model, image),
+            segmentation=segment(segmentors.training.model, image),
             strokes_only=None if segmentors.baseline is None else segment(segmentors.baseline, image),
             base=None if segmentors.base is None else segment(segmentors.base, image),
         )

@@ -25,23 +25,23 @@ def write_training_report(
     output: Path,
     provenance: Mapping[str, Any],
     *,
-    training: SegmentorTraining[Any] | None = None,
+    training: SegmentorTraining[Any],
     difference: WeightsDifference | None = None,
-    problem: str = "",
+    given_out: bool = True,
 ) -> Path:
     """Write the report as Markdown and as JSON.
 
     Args:
         output: of the model.
         provenance: what it was made from and how, plain JSON.
-        training: what came out; None if it is not given out.
+        training: what came out.
         difference: what training has changed in the weights.
-        problem: why the model is not given out.
+        given_out: whether the model is written.
 
     Returns:
         The path of the Markdown file.
     """
-    start, end = (None, None) if training is None else (training.start, training.end)
+    start, end = training.start, training.end
     figures = {
         name: {"before": round(before, 4), "after": round(after, 4)}
         for name, before, after in (
@@ -58,8 +58,8 @@ def write_training_report(
         "format_version": FORMAT_VERSION,
         "s2d_zoo_version": __version__,
         "output": output.name,
-        "problem": problem,
-        "worse": "" if training is None else training.worse,
+        "given_out": given_out,
+        "worse": training.worse,
         "held_out_strokes": figures,
         "weights_difference": None if difference is None else difference.to_json(),
         "provenance": dict(provenance),
@@ -73,8 +73,14 @@ def write_training_report(
 
 def _to_markdown(facts: Mapping[str, Any], difference: WeightsDifference | None) -> str:
     lines = [f"# Training of {facts['output']}", ""]
-    if facts["problem"]:
-        lines += [f"**No model was written.** {facts['problem']}", ""]
+    if not facts["given_out"]:
+        lines += [
+            (
+                f"**No model was written**, because it is worse than its start: {facts['worse']}. A file of that "
+                "name, if there is one, is of an earlier run."
+            ),
+            "",
+        ]
     elif facts["worse"]:
         lines += [f"**Worse than its start** ({facts['worse']}); it was given out because that was asked for.", ""]
     if facts["held_out_strokes"]:
@@ -83,10 +89,10 @@ def _to_markdown(facts: Mapping[str, Any], difference: WeightsDifference | None)
             f"| {name} | {one['before']:.3f} | {one['after']:.3f} |" for name, one in facts["held_out_strokes"].items()
         ]
         lines.append("")
-    elif not facts["problem"]:
+    else:
         lines += ["Not tested on held-out strokes: there were none of both foreground and background.", ""]
     if difference is not None:
-        lines += ["## What changed in the weights", "", f"{difference}.", "", difference.table(), ""]
+        lines += ["## What changed in the weights", "", "```", difference.table(), "```", ""]
     lines += ["## What it was made from", ""]
     lines += [f"- {name}: SHA-256 {sha256}" for name, sha256 in facts["provenance"].get("inputs", {}).items()]
     base = facts["provenance"].get("base_model")

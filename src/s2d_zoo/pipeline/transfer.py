@@ -86,7 +86,8 @@ def evaluate_transfer(
             write_json(_file(output, cell), _to_json(finished, facts[cell]))
             shutil.rmtree(job.folder, ignore_errors=True)
         results.append(finished)
-    shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
+    if (output / _CHECKPOINTS).is_dir() and not any((output / _CHECKPOINTS).iterdir()):
+        (output / _CHECKPOINTS).rmdir()
     n_kept = sum(one is not None for one in kept.values())
     return TransferResult(
         inputs=inputs, settings=settings, data=data, models=models, cells=tuple(results), n_kept=n_kept
@@ -110,7 +111,10 @@ def _checkpoints(output: Path, cell: Cell, facts: dict[str, Any]) -> Path:
     """The folder for a cell's checkpoints, emptied if they are of other files, settings or versions."""
     folder = output / _CHECKPOINTS / cell.name
     noted = folder / _FACTS
-    if folder.exists() and not (noted.is_file() and read_json(noted) == facts):
+    if folder.exists() and not noted.is_file():
+        msg = f"{folder} is in the way: it was not made by this command. Give another --output."
+        raise ConfigError(msg)
+    if folder.exists() and read_json(noted) != facts:
         shutil.rmtree(folder)
     write_json(noted, facts)
     return folder

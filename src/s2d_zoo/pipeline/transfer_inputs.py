@@ -14,7 +14,7 @@ from s2d_zoo.data.axes import check_same_space, space_dims
 from s2d_zoo.data.datasets import LabelledImage, load_dataset
 from s2d_zoo.data.images import read_image, read_labels
 from s2d_zoo.errors import AxesError, ConfigError, UserInputError
-from s2d_zoo.finetune.finetuning import SegmentorSettings
+from s2d_zoo.finetune.finetuning import FINETUNING_RATE, SegmentorSettings
 from s2d_zoo.pipeline.enhancer_finetuning import EnhancerFinetuneSettings
 from s2d_zoo.rf_adapter.classifier import ForestSettings
 from s2d_zoo.types import CHANNEL
@@ -27,8 +27,6 @@ STARTS: Final[tuple[Start, ...]] = get_args(Start)
 DEFAULT_BUDGETS: Final = (1, 2, 5, 10, 20)
 DEFAULT_STEPS: Final = 300
 DEFAULT_ENHANCER: Final = "nuclei-fluo-2d"
-#: of networks that are trained further: a tenth of what a fresh one begins with, or it forgets what it knew
-FINETUNING_RATE: Final = 2e-4
 #: one image in so many is held out for scores where no test images are given
 _HELD_OUT: Final = 3
 
@@ -120,7 +118,11 @@ class TransferSettings:
     def enhancer_finetuning(self, seed: int) -> EnhancerFinetuneSettings:
         """Forests and training of the enhancer."""
         return EnhancerFinetuneSettings(
-            n_forests=self.n_forests, forest=self.forest, network=self.finetuning(seed), seed=seed
+            n_forests=self.n_forests,
+            forest=self.forest,
+            patches=self.segmentor.patches,
+            training=replace(self.finetuning(seed).training, freeze_batch_norm=True),
+            seed=seed,
         )
 
 

@@ -5,12 +5,13 @@ version into ``tests/assets/`` and a test that reads it. A reader refuses what i
 """
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from s2d_zoo._version import __version__
 from s2d_zoo.contract import RFContract
@@ -32,6 +33,28 @@ def save_classifier(classifier: PixelClassifier, path: Path | str) -> Path:
         SavedFileError, OSError: if it cannot be written; a file that is there stays as it is.
     """
     path = Path(path)
+    arrays, metadata = _content(classifier)
+    try:
+        with atomic_write(path) as temporary:
+            save_file(arrays, temporary, metadata=metadata)
+    except SafetensorError as error:  # also a full disk: it raises no OSError
+        msg = f"Cannot write {path}: {error}. Check the space on the disk and the permissions."
+        raise SavedFileError(msg) from error
+    return path
+
+
+def digest_classifier(classifier: PixelClassifier) -> str:
+    """SHA-256 of the file that a fitted classifier would be.
+
+    Raises:
+        UserInputError: if it is not fitted.
+    """
+    arrays, metadata = _content(classifier)
+    return sha256(save(arrays, metadata=metadata)).hexdigest()
+
+
+def _content(classifier: PixelClassifier) -> tuple[dict[str, Any], dict[str, str]]:
+    """Arrays and metadata of its file."""
     header = {
         "contract": json.loads(classifier.contract.model_dump_json()),
         "format": FORMAT,
@@ -41,14 +64,7 @@ def save_classifier(classifier: PixelClassifier, path: Path | str) -> Path:
         "s2d_zoo_version": __version__,
     }
     arrays = {name: np.ascontiguousarray(values) for name, values in classifier.forest.to_arrays().items()}
-    metadata = {"s2d_zoo": json.dumps(header, sort_keys=True)}  # one string: several are written in no fixed order
-    try:
-        with atomic_write(path) as temporary:
-            save_file(arrays, temporary, metadata=metadata)
-    except SafetensorError as error:  # also a full disk: it raises no OSError
-        msg = f"Cannot write {path}: {error}. Check the space on the disk and the permissions."
-        raise SavedFileError(msg) from error
-    return path
+    return arrays, {"s2d_zoo": json.dumps(header, sort_keys=True)}  # one string: several are written in no fixed order
 
 
 def load_classifier(path: Path | str) -> PixelClassifier:
