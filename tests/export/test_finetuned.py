@@ -151,9 +151,9 @@ def test_a_conversion_to_another_type_stays_where_it_was(finetune):
         {"id": "scale_linear", "kwargs": {"gain": 1.5}},
         {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}},
     )
-    path, *_ = finetune(onnx=False, preprocessing=steps)  # values that the type cannot hold are cut as in training
+    _, _, path = finetune(onnx=False, preprocessing=steps)  # values that the type cannot hold are cut as in training
     written = rdf_of(path)["inputs"][0]["preprocessing"]
-    assert [step["id"] for step in written] == ["ensure_dtype"]
+    assert [step["kwargs"]["dtype"] for step in written] == ["uint8", "float32"]
 
 
 def test_what_the_base_says_of_its_architecture_and_authors_is_kept(finetune):
