@@ -60,9 +60,6 @@ class Target:
     name: str
     enhancer: str
     n_images: int  #: training images with pseudo-labels, evenly spread
-    #: objects are as much smaller than those that the enhancer knows: mitochondria measure 26 px across here (median of
-    #: the training split), 53 px in mito_vnc
-    rescale: float = 1.0
 
 
 def measure(target: Target, seed: int, output: Path, data_dir: Path) -> dict[str, dict[str, Any]]:
@@ -94,24 +91,24 @@ def _run(target: Target, seed: int, files: dict[str, Path], folder: Path, data_d
         start = time.perf_counter()
         maps = [forest.predict_proba(one.image) for one in tests]
         _write(files["RF"], [one[1] for one in maps], tests, time.perf_counter() - start)
-        enhanced = [enhancer.enhance(one, forest.contract, rescale=target.rescale)[0] for one in maps]
+        enhanced = [enhancer.enhance(one, forest.contract)[0] for one in maps]
         _write(files["enhancer"], enhanced, tests, time.perf_counter() - start)
     labels = None
     for method in TRAINED:
         if not files[method].exists():
-            labels = labels or _pseudo_labels(target, enhancer, images, strokes, seed)
+            labels = labels or _pseudo_labels(enhancer, images, strokes, seed)
             _train(method, files[method], training, strokes, labels, tests, seed, folder)
 
 
 def _pseudo_labels(
-    target: Target, enhancer: Enhancer, images: Sequence[xr.DataArray], strokes: Sequence[xr.DataArray], seed: int
+    enhancer: Enhancer, images: Sequence[xr.DataArray], strokes: Sequence[xr.DataArray], seed: int
 ) -> list[PseudoLabels]:
     members: list[list[xr.DataArray]] = [[] for _ in images]
     for number in range(1, N_FORESTS + 1):
         drawn = resample_strokes(strokes, seed=seed * 1000 + number)
         forest = PixelClassifier(random_state=seed * 1000 + number).fit(images, drawn)
         for one, image in zip(members, images, strict=True):
-            one.append(enhancer.enhance(forest.predict_proba(image), forest.contract, rescale=target.rescale))
+            one.append(enhancer.enhance(forest.predict_proba(image), forest.contract))
     return [consensus_labels(one, scribbles=drawn) for one, drawn in zip(members, strokes, strict=True)]
 
 
@@ -199,7 +196,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/finetune"), help="folder for the cells")
     options = parser.parse_args()
     targets = (
-        Target(name="mito_epfl", enhancer=options.mito_enhancer, n_images=8, rescale=2.0),
+        Target(name="mito_epfl", enhancer=options.mito_enhancer, n_images=8),
         Target(name="nuclei_gowt1", enhancer="nuclei-fluo-2d", n_images=3),
     )
     results: dict[str, list[dict[str, dict[str, Any]]]] = {}

@@ -13,6 +13,7 @@ from s2d_zoo.data.images import read_image, write_image
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.enhancer.pretrained import load_enhancer
 from s2d_zoo.errors import AxesError, ConfigError, NotImprovedError, PackageError, UnsafePackageError
+from s2d_zoo.export.description import Attribution, Author
 from s2d_zoo.finetune import finetuning as training_loop
 from s2d_zoo.pipeline.adapt import adapt
 from s2d_zoo.pipeline.base_models import open_base_model
@@ -29,10 +30,20 @@ from s2d_zoo.validate.validation import validate_package
 PREPROCESSING = ({"id": "zero_mean_unit_variance", "kwargs": {"axes": ["y", "x"]}},)
 
 
+def segmentor(folder, *, change=lambda rdf: None, **options):
+    """A package as `make_base` makes it, for raw images."""
+
+    def untagged(rdf):
+        rdf["tags"] = ["nuclei"]
+        change(rdf)
+
+    return make_base(folder, change=untagged, **options)
+
+
 @pytest.fixture
 def base(tmp_path):
     """Somebody's segmentor of two channels, CC-BY-4.0, published as tiny-base, version 1.0.0."""
-    return make_base(tmp_path / "base", preprocessing=PREPROCESSING)
+    return segmentor(tmp_path / "base", preprocessing=PREPROCESSING)
 
 
 @pytest.fixture
@@ -111,9 +122,9 @@ def test_a_version_makes_a_model_published(tmp_path):
     def without(rdf):
         del rdf["version"]
 
-    base = open_base_model(make_base(tmp_path / "nameless", change=without))
+    base = open_base_model(segmentor(tmp_path / "nameless", change=without))
     assert (base.parent, base.id) == (None, "tiny-base")
-    assert open_base_model(make_base(tmp_path / "named")).parent.version == "1.0.0"
+    assert open_base_model(segmentor(tmp_path / "named")).parent.version == "1.0.0"
 
 
 def test_weights_that_cannot_be_trained_are_refused_with_the_way_out(tmp_path):
@@ -121,7 +132,7 @@ def test_weights_that_cannot_be_trained_are_refused_with_the_way_out(tmp_path):
         rdf["weights"] = {"onnx": {key: value for key, value in rdf["weights"]["onnx"].items() if key != "parent"}}
 
     with pytest.raises(PackageError, match=r"cannot be trained.*teacher.*--probabilities"):
-        open_base_model(make_base(tmp_path / "onnx", change=only_onnx))
+        open_base_model(segmentor(tmp_path / "onnx", change=only_onnx))
 
 
 def test_code_of_a_package_is_not_run_unless_it_is_trusted(tmp_path):
@@ -137,7 +148,7 @@ def test_code_of_a_package_is_not_run_unless_it_is_trusted(tmp_path):
         }
 
     with pytest.raises(UnsafePackageError, match=r"net\.py of the package, SHA-256 .*--trust-code"):
-        open_base_model(make_base(tmp_path / "code", change=with_code))
+        open_base_model(segmentor(tmp_path / "code", change=with_code))
     assert not written.exists()
 
 
@@ -155,7 +166,7 @@ def test_a_licence_that_the_base_does_not_allow_is_refused_first(
     def strict(rdf):
         rdf["license"] = licence
 
-    files = replace(files, base_model=make_base(tmp_path / "strict", change=strict))
+    files = replace(files, base_model=segmentor(tmp_path / "strict", change=strict))
     words = replace(words, attribution=replace(words.attribution, license=chosen))
     with pytest.raises(ConfigError, match=reason):
         finetune(files, tmp_path / "mine.zip", tiny_settings, words)
@@ -163,9 +174,39 @@ def test_a_licence_that_the_base_does_not_allow_is_refused_first(
 
 
 def test_images_that_the_base_does_not_take_are_refused(files, tmp_path, tiny_settings, words):
-    files = replace(files, base_model=make_base(tmp_path / "colours", channels=3))
-    with pytest.raises(AxesError, match=r"tiny-base takes 2D images with 3 channel\(s\)"):
+    files = replace(files, base_model=segmentor(tmp_path / "colours", channels=3))
+    with pytest.raises(AxesError, match=r"tiny-base takes 2D images with 3 channel\(s\), but cells\.tif has 1"):
         finetune(files, tmp_path / "mine.zip", tiny_settings, words)
+
+
+def test_an_enhancer_is_no_segmentor(run, tmp_path):
+    for package in (make_base(tmp_path / "tagged"), run.inputs.enhancer):
+        with pytest.raises(PackageError, match=r"is an enhancer: .*Give it as --enhancer"):
+            open_base_model(package)
+
+
+def test_a_model_that_gives_the_background_first_is_refused(files, tmp_path, tiny_settings, words):
+    def named(rdf):
+        rdf["outputs"][0]["axes"][1]["channel_names"] = ["background", "nuclei"]
+
+    files = replace(files, base_model=segmentor(tmp_path / "swapped", change=named))
+    with pytest.raises(AxesError, match="gives the channels background, nuclei"):
+        finetune(files, tmp_path / "mine.zip", tiny_settings, words)
+
+
+@pytest.mark.usefixtures("quick_validation")
+def test_an_enhancers_licence_and_authors_go_into_what_it_is_fused_into(run, folder, tmp_path, tiny_settings):
+    folder.rdf["license"] = "CC-BY-NC-4.0"
+    inputs = replace(run.inputs, enhancer=str(folder.save()))
+    for number, licence in enumerate(("MIT", "CC-BY-NC-4.0")):
+        settings = tiny_settings(attribution=Attribution(authors=(Author(name="Grace"),), license=licence))
+        result = adapt(inputs, settings, tmp_path / str(number), progress=False)
+        if licence == "MIT":
+            assert result.fused is None
+            assert "excludes commercial use" in result.not_fused
+        else:
+            rdf = described(tmp_path / str(number) / "packages" / "tiny-segmentor-fused.zip")
+            assert [author["name"] for author in rdf["authors"]] == ["Ada", "Grace"]
 
 
 # ---- in a whole run

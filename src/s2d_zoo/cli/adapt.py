@@ -1,14 +1,11 @@
 """`s2d-zoo adapt`: strokes, an ilastik project or probabilities in, validated packages out."""
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import rich_click as click
 
 from s2d_zoo.cli import options
-
-#: below, on the held-out strokes, a segmentor is of no use
-_POOR_IOU: Final = 0.1
 
 
 @click.command()
@@ -121,10 +118,13 @@ def run_adapt(ctx: click.RichContext, inputs: Any, output: Path, chosen: dict[st
 
 def _echo_segmentor(segmentors: Any) -> None:  # noqa: ANN401 - heavy
     """How it does on strokes that it never saw, or why there is none."""
+    from s2d_zoo.pipeline.finetuning import POOR_IOU  # noqa: PLC0415 - heavy
+
     if segmentors.problem:
         click.echo(f"No segmentor: {segmentors.problem}", err=True)
     training = segmentors.training
     if training.end is None:
+        click.echo("segmentor not tested: of three or more strokes of each class, one would be held out", err=True)
         return
     click.echo(f"IoU, held-out strokes, segmentor: {training.end.iou:.3f} (its start: {training.start.iou:.3f})")
     if segmentors.difference is not None:
@@ -133,7 +133,7 @@ def _echo_segmentor(segmentors: Any) -> None:  # noqa: ANN401 - heavy
         click.echo(f"weights: {segmentors.difference}")
     if training.worse and not segmentors.problem:
         click.echo(f"Worse than its start ({training.worse}), and given out because of --allow-worse.", err=True)
-    if training.end.iou < _POOR_IOU:
+    if training.end.iou < POOR_IOU:
         click.echo(
             "The segmentor finds hardly any of the held-out strokes: look at the pictures in the report before you use "
             "it. More --steps, or more strokes, may help.",

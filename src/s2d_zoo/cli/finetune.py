@@ -89,7 +89,9 @@ def echo_finetuned(done: Any, output: Any) -> int:  # noqa: ANN401 - heavy
         errors = (training.end.calibration_error, training.start.calibration_error)
         click.echo(f"calibration error there: {errors[0]:.3f}, before training {errors[1]:.3f}")
     else:
-        click.echo("not tested on held-out strokes: there are none of both foreground and background")
+        click.echo(
+            "not tested on held-out strokes: three or more strokes of each class are needed, to hold one of each out"
+        )
     if training.worse:
         click.echo(f"Worse than its start ({training.worse}), and written because of --allow-worse.", err=True)
     if done.difference is not None:

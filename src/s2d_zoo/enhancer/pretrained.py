@@ -99,6 +99,11 @@ def _preprocessing_in_words(model: PackagedModel) -> str:
     return f"preprocessed as its description says: {', '.join(steps)}" if steps else "not preprocessed"
 
 
+def is_enhancer(rdf: Mapping[str, Any]) -> bool:
+    """Whether a description is that of an enhancer: it states an RF contract, or is tagged ``shallow2deep``."""
+    return _stated_contract(rdf) is not None or ENHANCER_TAG in _tags(rdf)
+
+
 def _tags(rdf: Mapping[str, Any]) -> list[str]:
     tags = rdf.get("tags")
     return [str(tag).lower() for tag in tags] if isinstance(tags, list) else []

@@ -154,7 +154,9 @@ class Attribution:
             raise ConfigError(msg)
         known = [entry["licenseId"] for entry in get_spdx_licenses()["licenses"]]
         if self.license not in known:
-            close = difflib.get_close_matches(str(self.license), known)
+            alike = {name.lower(): name for name in known}
+            words = str(self.license).lower().removesuffix(" license").removesuffix(" licence").replace(" ", "-")
+            close = [alike[words]] if words in alike else difflib.get_close_matches(str(self.license), known)
             hint = f"Did you mean {' or '.join(close)}?" if close else "Examples: CC-BY-4.0, CC0-1.0, MIT."
             msg = f"The licence {self.license!r} is not an SPDX identifier (--license). {hint}"
             raise ConfigError(msg)

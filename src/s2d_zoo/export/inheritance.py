@@ -52,16 +52,19 @@ def _authors(base: ModelDescr) -> Iterable[Author]:
 
 
 def _distinct_authors(authors: Iterable[Author]) -> tuple[Author, ...]:
-    """Each once: the first of those with one name or one ORCID iD."""
+    """Each once: of those with one name or one ORCID iD the first, unless another says where they work."""
     kept: list[Author] = []
     for author in authors:
-        known = any(
-            author.name.casefold() == other.name.casefold()
-            or (author.orcid is not None and author.orcid == other.orcid)
-            for other in kept
-        )
-        kept += [] if known else [author]
+        same = [place for place, other in enumerate(kept) if _is_same(author, other)]
+        if not same:
+            kept.append(author)
+        elif author.affiliation and not kept[same[0]].affiliation:
+            kept[same[0]] = author
     return tuple(kept)
+
+
+def _is_same(one: Author, other: Author) -> bool:
+    return one.name.casefold() == other.name.casefold() or (one.orcid is not None and one.orcid == other.orcid)
 
 
 def _cited(base: ModelDescr) -> Iterable[Citation]:

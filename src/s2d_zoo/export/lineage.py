@@ -71,7 +71,7 @@ def describe_base(
         weights[began_from]["values_sha256"] = values
     version = contents.rdf.get("version")
     return BaseModel(
-        id=parent.id if parent else str(contents.rdf.get("id") or contents.source.stem),
+        id=parent.id if parent else str(contents.rdf.get("id") or contents.rdf.get("name") or contents.source.stem),
         version=parent.version if parent else None if version is None else str(version),
         published=parent is not None,
         source=source,

@@ -113,7 +113,8 @@ def compare_weights(before: nn.Module, after: nn.Module) -> WeightsDifference:
         differing = sorted(name for name in {**old, **new} if shapes[0].get(name) != shapes[1].get(name))
         msg = f"Expected the same network with other weights, but {', '.join(differing[:3])} differ in name or shape."
         raise PackageError(msg)
-    return WeightsDifference(tensors=tuple(_compare(name, values, new[name]) for name, values in old.items()))
+    counted = {name: values for name, values in old.items() if values.is_floating_point()}  # not: batches seen
+    return WeightsDifference(tensors=tuple(_compare(name, values, new[name]) for name, values in counted.items()))
 
 
 def _compare(name: str, before: torch.Tensor, after: torch.Tensor) -> TensorDifference:

@@ -130,7 +130,10 @@ def finetune_enhancer_files(
         limits=limits_of(done.training),
         training_details=training_details(settings.training),
         lineage=(
-            f"Base model: the enhancer {start.lineage.id}",
+            (
+                f"Base model: the enhancer {start.lineage.id}, licence {start.description.license}: "
+                f"{start.description.description}"
+            ),
             f"Trained further on the output of {settings.n_forests} Random Forests fitted on strokes",
         ),
     )

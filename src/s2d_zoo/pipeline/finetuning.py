@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
@@ -28,7 +28,7 @@ from s2d_zoo.finetune.finetuning import (
     train_segmentor,
 )
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels
-from s2d_zoo.pipeline.base_models import OpenedBase, check_base_model, open_base_model
+from s2d_zoo.pipeline.base_models import OpenedBase, check_base_model, describe_finetuned, open_base_model
 from s2d_zoo.pipeline.classification import refuse_existing
 from s2d_zoo.pipeline.inputs import named_hashes
 from s2d_zoo.pipeline.record import describe_run, training_details, whole_minutes
@@ -40,6 +40,8 @@ from s2d_zoo.validate.report import ValidationReport
 
 _NETWORK = ".safetensors"
 _PACKAGE = ".zip"
+#: below, on the held-out strokes, a model is of no use
+POOR_IOU: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +135,7 @@ def finetune_files(
     for image, strokes in zip(images, held_out, strict=False):
         check_same_space(image, strokes, names=("image", "held-out strokes"))
     if base is not None and words is not None:
-        check_base_model(base, images, words.attribution)
+        check_base_model(base, images, words.attribution, names=[path.name for path in files.images])
     before: UNet | PackagedModel = (
         base.model if base else load_network(taken) if taken else new_segmentor(images, settings)
     )
@@ -197,7 +199,7 @@ def _write_package(
     details = ModelDetails(
         id=words.id,
         name=words.name,
-        description=words.description,
+        description=describe_finetuned(base),
         attribution=words.attribution,
         kind="segmentor",
         config={"provenance": {key: value for key, value in provenance.items() if key != "base_model"}},
@@ -264,9 +266,12 @@ def limits_of(training: SegmentorTraining[Any]) -> tuple[str, ...]:
         return (
             "Whether it is better than before its training was not tested: no strokes of both kinds were held out.",
         )
+    found = []
+    if training.end.iou < POOR_IOU:
+        found.append(f"It finds hardly any of the strokes that were held out (IoU {training.end.iou:.3f}).")
     if training.worse:
-        return (f"On the strokes that were held out it is worse than before its training: {training.worse}.",)
-    return ()
+        found.append(f"On the strokes that were held out it is worse than before its training: {training.worse}.")
+    return tuple(found)
 
 
 def _open_base(files: FinetuneFiles, output: Path, words: ModelWords | None) -> OpenedBase | None:

@@ -22,6 +22,7 @@ from s2d_zoo.export.description import Attribution, Fusion, ModelDetails
 from s2d_zoo.export.fused import build_pixel_forest
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.export.tolerance import FloatArray
+from s2d_zoo.pipeline.base_models import inherited_attribution
 from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.pipeline.projects import open_classifier
 from s2d_zoo.pipeline.single_steps import refuse_existing
@@ -249,7 +250,8 @@ def fuse_files(
 
     Raises:
         ContractMismatchError: if the forest does not deliver what the enhancer takes.
-        ConfigError: if the package is there already, or the forest cannot be fused.
+        ConfigError: if the package is there already, the forest cannot be fused, or the enhancer's licence does not
+            allow the chosen one.
         ProjectFileError: for an ilastik project that cannot be read.
         SavedFileError, ImageFileError, PackageError: for files that cannot be read or written.
     """
@@ -262,6 +264,7 @@ def fuse_files(
         msg = f"{classifier} has two forests one after another (Autocontext); only a single forest can be fused."
         raise ConfigError(msg)
     fused = fuse(opened, loaded, settings)
+    words = replace(words, attribution=inherited_attribution(package, words.attribution))
     if picture.sizes[CHANNEL] != fused.contract.raw_channels:
         msg = (
             f"The classifier was fitted on images with {fused.contract.raw_channels} channels; {image} has "

@@ -182,7 +182,7 @@ def open_job(
     _check_enhancer(enhancer, package, data, settings)
     hashes = {**inputs.hashes(data.found_images), f"enhancer {inputs.enhancer}": hash_path(package)}
     if base is not None:
-        check_base_model(base, data.images, settings.attribution)
+        check_base_model(base, data.images, settings.attribution, names=data.names)
         hashes[f"base model {inputs.base_model}"] = hash_path(base.package)
     options: dict[str, object] = {"inputs": inputs, "settings": settings}
     if classifier is not None:

@@ -16,6 +16,7 @@ from s2d_zoo.data.scores import Score
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.finetune.finetuning import SegmentorTraining
+from s2d_zoo.pipeline.base_models import describe_finetuned, inherited_attribution
 from s2d_zoo.pipeline.finetuning import held_out_figures, limits_of
 from s2d_zoo.pipeline.fusion import Fused, FusedWords, describe_lineage, write_fused
 from s2d_zoo.pipeline.inputs import hash_path
@@ -101,9 +102,8 @@ def _write_fused(
         },
         lineage=describe_lineage(fused),
     )
-    words = FusedWords(
-        id=job.settings.fused_id, name=f"{job.settings.model_name} (fused)", attribution=job.settings.attribution
-    )
+    attribution = inherited_attribution(job.enhancer_package, job.settings.attribution)
+    words = FusedWords(id=job.settings.fused_id, name=f"{job.settings.model_name} (fused)", attribution=attribution)
     report, _ = write_fused(
         fused,
         words,
@@ -160,7 +160,7 @@ def _write_segmentor(
     details = ModelDetails(
         id=settings.model_id,
         name=settings.model_name,
-        description=MODEL_DESCRIPTION,
+        description=MODEL_DESCRIPTION if job.base is None else describe_finetuned(job.base),
         attribution=settings.attribution,
         kind="segmentor",
         config={

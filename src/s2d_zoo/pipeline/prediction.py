@@ -12,6 +12,7 @@ from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.scribbles import resample_strokes
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels, consensus_labels
+from s2d_zoo.pipeline.base_models import inherited_attribution
 from s2d_zoo.pipeline.fusion import Fused, fuse
 from s2d_zoo.pipeline.job import Job
 from s2d_zoo.pipeline.probabilities import with_pixel_size
@@ -92,6 +93,7 @@ def fuse_forest(job: Job, forests: Forests) -> tuple[Fused | None, str]:
     if factor != 1.0:
         return None, f"probabilities are rescaled by {factor:g} before the enhancer, which no tile-wise network can do"
     try:
+        inherited_attribution(job.enhancer_package, job.settings.attribution)
         return fuse(forests.forest, job.enhancer, job.settings.fusion), ""
     except ConfigError as error:
         return None, str(error).rstrip(".")

@@ -60,6 +60,9 @@ def find_model(name: str | Path) -> Path:
         return path
     downloaded = find_downloaded(plain_name(str(name)))
     if downloaded is None:
+        if ("/" in str(name) and str(name).startswith((".", "/"))) or path.suffix == ".zip":
+            msg = f"There is no package at {name}. Give the path of a .zip file or of an unpacked package."
+            raise PackageError(msg)
         ids = sorted({model.id for model in downloaded_models() if model.id})
         msg = (
             f"No model {str(name)!r}: it is no path, and no bundled or downloaded model. Bundled: "
