@@ -1,7 +1,7 @@
 """What a finetuned model owes to its base: authors, citations, and the terms of its licence."""
 
-import dataclasses
 from collections.abc import Iterable
+from dataclasses import replace
 
 from bioimageio.spec.model.v0_5 import ModelDescr
 
@@ -21,7 +21,7 @@ def inherit_attribution(base: ModelDescr, own: Attribution) -> Attribution:
         ConfigError: if the base's licence does not allow that one, with the reason.
     """
     _check_licence(base, own.license or "")
-    return dataclasses.replace(
+    return replace(
         own, authors=_distinct_authors((*_authors(base), *own.authors)), cite=_distinct((*_cited(base), *own.cite))
     )
 
@@ -58,7 +58,7 @@ def _distinct_authors(authors: Iterable[Author]) -> tuple[Author, ...]:
         same = [place for place, other in enumerate(kept) if _is_same(author, other)]
         if not same:
             kept.append(author)
-        elif author.affiliation and not kept[same[0]].affiliation:
+        elif author.affiliation and kept[same[0]] == replace(author, affiliation=None):
             kept[same[0]] = author
     return tuple(kept)
 
