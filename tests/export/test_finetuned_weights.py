@@ -97,7 +97,7 @@ def check_values(base, trained, path, tmp_path):
         ((CLIP, MEAN, LINEAR), ({"id": "sigmoid"},), ["clip", "zero_mean_unit_variance"], ["scale_linear", "sigmoid"]),
         (
             (CLIP, LINEAR),
-            ({"id": "sigmoid"}, {"id": "clip", "kwargs": {"min": 0.2, "max": 0.9}}),
+            ({"id": "sigmoid"}, {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}}),
             [],
             ["clip", "scale_linear", "sigmoid", "clip"],
         ),

@@ -40,13 +40,13 @@ def test_a_published_base_is_called_as_the_zoo_calls_it(folder):
     assert set(base.weights["onnx"]) == {"sha256"}, "ONNX is no zip of torch"
 
 
-def test_a_package_without_id_has_the_name_of_its_folder(tmp_path):
+def test_a_package_without_id_is_called_by_its_name(tmp_path):
     def change(rdf):
         del rdf["id"], rdf["version"]
 
     with open_package(make_base(tmp_path / "mine", onnx=False, change=change)) as contents:
         base = describe_base(contents, began_from="torchscript")
-    assert (base.id, base.version) == ("mine", None)
+    assert (base.id, base.version) == ("Tiny base", None)
 
 
 def test_weights_that_are_not_there_are_refused(folder):

@@ -2,11 +2,13 @@
 
 import json
 import re
+import zipfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
+from bioimageio.spec.utils import read_yaml, write_yaml
 
 from s2d_zoo.data.datasets import LabelledImage
 from s2d_zoo.data.images import read_image, read_labels, write_image
@@ -56,16 +58,26 @@ def cells(tmp_path_factory):
     return folder
 
 
+def raw_model(package, folder, description="Somebody's network."):
+    """The network of the tiny enhancer as a model of raw images."""
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(folder)
+    rdf = read_yaml(folder / "rdf.yaml")
+    del rdf["config"]["s2d_zoo"]
+    write_yaml(rdf | {"tags": ["nuclei"], "description": description}, folder / "rdf.yaml")
+    return folder
+
+
 @pytest.fixture(scope="session")
-def inputs(cells, package):
-    """Two images to paint on and one to score on; the tiny enhancer, also as a model of raw images."""
+def inputs(cells, package, tmp_path_factory):
+    """Two images to paint on and one to score on; the tiny enhancer, and a model of raw images."""
     return TransferInputs(
         images=(cells / "cells-0.tif", cells / "cells-1.tif"),
         ground_truth=(cells / "truth-0.tif", cells / "truth-1.tif"),
         test_images=(cells / "cells-2.tif",),
         test_ground_truth=(cells / "truth-2.tif",),
         enhancer=str(package),
-        base_model=str(package),
+        base_model=str(raw_model(package, tmp_path_factory.mktemp("base") / "base")),
     )
 
 
@@ -330,16 +342,17 @@ def test_cells_of_other_settings_are_refused_and_named(kept, change, named):
     assert "--overwrite" in str(error.value)
 
 
-def test_cells_of_other_files_models_and_versions_are_refused_and_named(kept, inputs, cells, monkeypatch, folder):
+def test_cells_of_other_files_models_and_versions_are_refused_and_named(
+    kept, inputs, cells, monkeypatch, package, tmp_path
+):
     other_test = replace(inputs, test_images=(cells / "cells-3.tif",))
     with pytest.raises(ConfigError, match=r"base-model\.json was made with other test image 1\."):
         kept(other_test)
     other_truth = replace(inputs, ground_truth=(cells / "truth-0.tif", cells / "truth-3.tif"))
     with pytest.raises(ConfigError, match=r"forest-001-seed0\.json was made with other ground truth of image 2\."):
         kept(other_truth)
-    folder.rdf["description"] = "Another one."
     with pytest.raises(ConfigError, match=r"other base model\."):
-        kept(replace(inputs, base_model=str(folder.save())))
+        kept(replace(inputs, base_model=str(raw_model(package, tmp_path / "other", "Another."))))
     monkeypatch.setattr("s2d_zoo.pipeline.transfer_cells.__version__", "0.0.0")
     with pytest.raises(ConfigError, match="s2d_zoo_version"):
         kept()

@@ -79,13 +79,13 @@ def open_base_model(name: str | Path, *, trust_code: bool = False) -> OpenedBase
     """
     package, parent, source = find_base(name)
     with open_package(package) as contents:
+        model = load_packaged_model(contents, trust_code=trust_code)
         if is_enhancer(contents.rdf):
             msg = (
                 f"{name} is an enhancer: it takes probabilities of a forest, not raw images. Give it as --enhancer, or "
                 "train it further with s2d-zoo finetune-enhancer."
             )
             raise PackageError(msg)
-        model = load_packaged_model(contents, trust_code=trust_code)
         parent = parent or stated_parent(contents.rdf)
         lineage = describe_base(contents, began_from=model.weights_format, parent=parent, source=source)
     return OpenedBase(package=package, model=model, parent=parent, lineage=lineage)
