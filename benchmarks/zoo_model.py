@@ -5,7 +5,7 @@ on this machine, trained further by `adapt` on GOWT1 (strokes simulated on two t
 bundled enhancer), written as a package, tested by bioimageio.core and scored on the test split, which is used for
 nothing else.
 
-    PYTHONPATH=. python benchmarks/zoo_model.py --data-dir ../shared/data
+    PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/zoo_model.py --data-dir ../shared/data
 
 Writes benchmarks/results/zoo_model.md and .json; a finished run is not run again (--output keeps it).
 """

@@ -226,3 +226,13 @@ def test_a_fused_model_is_compared_with_its_parts_and_no_other_is(
     with pytest.raises(ConfigError, match="and no other"):
         write_package(model, segmentor, example, path, facts=facts, unfused=fused_parts.unfused)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_what_was_done_before_in_the_process_changes_nothing(
+    package, model, enhancer, example, facts, tmp_path, monkeypatch, deterministic
+):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", deterministic)  # as a training leaves it
+    again = write_package(model, enhancer, example, tmp_path / "again.zip", facts=facts)
+    assert again.read_bytes() == package.read_bytes()
+    assert torch.backends.cudnn.deterministic is deterministic

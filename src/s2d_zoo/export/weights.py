@@ -157,11 +157,20 @@ def check_onnx(path: Path, *, trees: Mapping[str, int] = MappingProxyType({})) -
 
 @contextmanager
 def deprecated_on_purpose() -> Iterator[None]:
-    """TorchScript and the ONNX exporter based on it are deprecated, and the only formats that ilastik and Fiji read."""
+    """TorchScript and the ONNX exporter based on it are deprecated, and the only formats that ilastik and Fiji read.
+
+    Traced as if training had to be deterministic, whatever was set before.
+    """
+    flags = torch.backends.cudnn
+    before = flags.deterministic
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", message="Constant folding")  # what is not folded is computed
-        yield
+        flags.deterministic = True  # a trace records it, and a training before may have set it or not
+        try:
+            yield
+        finally:
+            flags.deterministic = before
 
 
 def trace_network(model: nn.Module, example: torch.Tensor) -> bytes:
