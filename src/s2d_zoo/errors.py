@@ -13,7 +13,8 @@
     ├── PackageError                       a bioimage.io package that cannot be used
     │   └── UnsafePackageError             one that must not even be opened
     ├── NotImprovedError                   training that ended no better than it began
-    └── DownloadError                      a file that could not be fetched, or is not the one expected
+    ├── DownloadError                      a file that could not be fetched, or is not the one expected
+    └── UploadError                        a package that could not be published
 
 Every message says what was expected, what was found, where, and what to try. A *check* of a package
 that fails is a result, not an exception.
@@ -74,3 +75,7 @@ class NotImprovedError(S2DZooError):
 
 class DownloadError(S2DZooError):
     """A file that could not be fetched, or is not the one expected."""
+
+
+class UploadError(S2DZooError):
+    """A package that could not be published, or that the zoo refuses."""
