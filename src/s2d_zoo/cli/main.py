@@ -16,6 +16,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "adapt": "adapt",
     "classify": "classify",
     "check-fit": "check_fit",
+    "rank-enhancers": "rank_enhancers",
     "enhance": "enhance",
     "finetune": "finetune",
     "finetune-enhancer": "finetune_enhancer",
@@ -24,6 +25,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "validate": "validate",
     "list": "list_models",
     "download": "download",
+    "publish": "publish",
     "pretrain": "pretrain",
     "evaluate": "evaluate",
 }
