@@ -110,6 +110,12 @@ class RFContract(_Model):
         default=None, description="median diameter in px of the objects in the training data"
     )
 
+    trained_zoom: tuple[PositiveFloat, PositiveFloat] = Field(
+        default=(1.0, 1.0),
+        description="forests were also grown on images whose objects are this many times as large, in px, as at "
+        "`pixel_size` and `object_diameter`: from the first to the second number",
+    )
+
     @model_validator(mode="after")
     def _channels_exist(self) -> "RFContract":
         if max(self.channels) >= len(self.classes):

@@ -153,16 +153,23 @@ def _compare_pixel_size(taken: RFContract, delivered: RFContract) -> Misfit | No
     if taken.pixel_size is None or delivered.pixel_size is None:
         return None
     factor = delivered.pixel_size.in_plane_micrometer / taken.pixel_size.in_plane_micrometer
-    if 1 / PIXEL_SIZE_TOLERANCE <= factor <= PIXEL_SIZE_TOLERANCE:
+    smallest, largest = taken.trained_zoom  # larger objects mean smaller pixels
+    if 1 / PIXEL_SIZE_TOLERANCE / largest <= factor <= PIXEL_SIZE_TOLERANCE / smallest:
         return None
+    others = [_show_length(_at_zoom(taken.pixel_size, zoom)) for zoom in (largest, smallest)]
     return Misfit(
         field="pixel_size",
-        expected=f"pixels of {_show_length(taken.pixel_size)}",
+        expected=f"pixels of {others[0]}" if others[0] == others[1] else f"pixels of {others[0]} to {others[1]}",
         found=f"pixels of {_show_length(delivered.pixel_size)}",
         advice=f"Rescale {_show_length(delivered.pixel_size)} to {_show_length(taken.pixel_size)}, by {factor:.3g}: "
         "--rescale auto does it.",
         fatal=False,
     )
+
+
+def _at_zoom(size: PixelSize, zoom: float) -> PixelSize:
+    """The pixel size of an image whose objects are that many times as large, in px."""
+    return size.model_copy(update={"x": size.x / zoom, "y": size.y / zoom})
 
 
 def _show_length(size: PixelSize) -> str:

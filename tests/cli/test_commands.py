@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -228,19 +229,62 @@ def test_pretraining_passes_every_option_on_and_tells_the_results(call, tmp_path
     monkeypatch.setattr("sys.argv", ["s2d-zoo", "pretrain"])
     outcome = call(
         *("pretrain", "--output", tmp_path, "--id", "x", "--name", "My model", "--authors", "Ada", "--license", "MIT"),
-        *("--simulated", 5, "--dataset", "a", "--dataset", "b", "--data-dir", tmp_path, "--forests", 9, "--stages", 2),
+        *(
+            "--simulated",
+            5,
+            "--dataset",
+            "mito_vnc",
+            "--dataset",
+            "mito_vnc:membrane",
+            "--data-dir",
+            tmp_path,
+            "--forests",
+            9,
+            "--stages",
+            2,
+        ),
         *("--features", 3, "--trees", 4, "--steps", 50, "--seed", 6, "--tag", "nuclei", "--quiet"),
     )
     assert outcome.exit_code == 0, outcome.stderr
     assert outcome.stdout == f"package: {tmp_path / 'x.zip'}\nmodel card: {tmp_path / 'card'}\n"
     settings = seen["settings"]
-    assert settings.source.datasets == ("a", "b")
+    assert [str(source) for source in settings.source.datasets] == ["mito_vnc", "mito_vnc (membrane)"]
     assert settings.source.n_simulated == 5
     assert (settings.forests.n_forests, settings.forests.n_stages, settings.forests.n_estimators) == (9, 2, 4)
     assert (settings.enhancer.features, settings.enhancer.training.steps) == (3, 50)
     assert settings.enhancer.training.steps_per_epoch == 50
     assert (settings.seed, settings.tags, seen["progress"], seen["data_dir"]) == (6, ("nuclei",), False, tmp_path)
     assert seen["command"].startswith("OMP_NUM_THREADS=1 s2d-zoo pretrain")
+
+
+def test_pretraining_by_a_recipe_takes_everything_from_it(call, tmp_path, monkeypatch):
+    seen = {}
+
+    def pretend(settings, output, **options):
+        seen.update(settings=settings, output=output, **options)
+        training = TrainingResult(model=None, steps=1, validation_loss=None)
+        return PretrainResult(
+            package=output / "x.zip", card=output / "card", training=training, comparisons=(), seconds={}
+        )
+
+    monkeypatch.setattr(pretrain_module, "pretrain", pretend)
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        'id = "tiny"\nname = "Tiny enhancer"\ndescription = "Enhances."\nseed = 4\n'
+        'attribution = {authors = [{name = "Ada"}], license = "CC-BY-4.0"}\n',
+        encoding="utf-8",
+    )
+    outcome = call("pretrain", "--recipe", recipe)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert (seen["settings"].id, seen["settings"].seed, seen["output"]) == ("tiny", 4, Path("build/tiny"))
+    assert call("pretrain", "--recipe", recipe, "--output", tmp_path / "out").exit_code == 0
+    assert seen["output"] == tmp_path / "out"
+    mixed = call("pretrain", "--recipe", recipe, "--steps", 5, "--tag", "nuclei")
+    assert mixed.exit_code == 2
+    assert "leave out --tag, --steps" in " ".join(mixed.stderr.split())
+    nothing = call("pretrain", "--name", "Tiny enhancer")
+    assert nothing.exit_code == 2
+    assert "Missing --output, --id" in " ".join(nothing.stderr.split())
 
 
 def test_the_program_writes_results_to_stdout_and_progress_to_stderr(files, tmp_path):

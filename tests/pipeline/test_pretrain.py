@@ -14,7 +14,9 @@ from s2d_zoo.enhancer.training import EnhancerSettings
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.export.description import Attribution, Author
 from s2d_zoo.pipeline import pretrain as module
-from s2d_zoo.pipeline.pretrain import PretrainSettings, SourceSettings, pretrain, simulated_images
+from s2d_zoo.pipeline import pretrain_sources
+from s2d_zoo.pipeline.pretrain import PretrainSettings, pretrain
+from s2d_zoo.pipeline.pretrain_sources import SourceDataset, SourceSettings, simulated_images, source_images
 from s2d_zoo.rf_adapter.source_forests import SourceForestSettings
 from s2d_zoo.trainer import TrainingSettings
 from s2d_zoo.validate.validation import validate_package
@@ -50,7 +52,7 @@ def small():
         return simulated_images(2 if purpose == "evaluation" else count, purpose=purpose, seed=seed)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.NucleiSimulation, "random", partial(SMALL, size=96))
+        patch.setattr(NucleiSimulation, "random", partial(SMALL, size=96))
         patch.setattr(module, "simulated_images", fewer_for_evaluation)
         patch.setattr(module, "compare_on_images", partial(module.compare_on_images, n_strokes=3))
         patch.setattr("s2d_zoo.enhancer.training._VALIDATION_PATCHES", 4)
@@ -149,13 +151,43 @@ def test_images_of_one_purpose_appear_in_no_other():
     assert not np.array_equal(simulated_images(1, purpose="training", seed=1)[0].image, groups[0][0].image)
 
 
-def test_datasets_are_split_into_training_and_validation(monkeypatch):
+def test_images_are_split_at_random_into_training_and_validation(monkeypatch):
     images = simulated_images(6, purpose="training", seed=3)
-    monkeypatch.setattr(module, "load_dataset", lambda *_, **__: images)
-    settings = make_settings(source=SourceSettings(datasets=("any",), n_simulated=0, validation=0.34))
-    training, validation = module._source_images(settings, None)
-    assert len(training) == 4
-    assert sorted(one.name for one in [*training, *validation]) == [one.name for one in images]
+    monkeypatch.setattr(pretrain_sources, "load_dataset", lambda *_, **__: images)
+    settings = SourceSettings(datasets=(SourceDataset(name="nuclei_dsb_fluo"),), n_simulated=0, validation=0.34)
+    splits = [source_images(settings, None, seed=seed) for seed in range(5)]
+    for training, validation in splits:
+        assert len(training) == 4
+        assert sorted(one.name for one in [*training, *validation]) == [one.name for one in images]
+    assert len({tuple(one.name for one in validation) for _, validation in splits}) > 1
+
+
+def test_of_a_stack_the_last_sections_validate(monkeypatch):
+    images = simulated_images(6, purpose="training", seed=3)
+    asked = []
+    monkeypatch.setattr(
+        pretrain_sources, "load_dataset", lambda *args, **kwargs: asked.append((args, kwargs)) or images
+    )
+    settings = SourceSettings(datasets=(SourceDataset.parse("mito_vnc:membrane"),), n_simulated=0, validation=0.34)
+    _, validation = source_images(settings, None, seed=0)
+    assert [one.name for one in validation] == [one.name for one in images[-2:]]
+    assert asked == [(("mito_vnc", "train"), {"data_dir": None, "label": "membrane"})]
+
+
+def test_a_dataset_of_one_image_cannot_be_trained_on(monkeypatch):
+    monkeypatch.setattr(
+        pretrain_sources, "load_dataset", lambda *_, **__: simulated_images(1, purpose="training", seed=3)
+    )
+    settings = SourceSettings(datasets=(SourceDataset(name="mito_epfl"),), n_simulated=0)
+    with pytest.raises(ConfigError, match=r"mito_epfl has 1 image\(s\) to train on"):
+        source_images(settings, None, seed=0)
+
+
+def test_a_dataset_says_which_of_its_labels_it_has():
+    assert str(SourceDataset.parse("mito_vnc")) == "mito_vnc"
+    assert str(SourceDataset.parse("mito_vnc:membrane")) == "mito_vnc (membrane)"
+    with pytest.raises(ConfigError, match="mito_vnc has the labels mito, mito_inst, membrane, synapse"):
+        SourceDataset.parse("mito_vnc:nucleus")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import xarray as xr
 import zarr
 
 from s2d_zoo.data.datasets import LabelledImage
+from s2d_zoo.data.microscopes import Microscope, MicroscopeVariation
 from s2d_zoo.data.scribbles import count_classes
 from s2d_zoo.data.synthetic import NucleiSimulation, simulate_nuclei
 from s2d_zoo.errors import ConfigError, UserInputError
@@ -57,19 +58,20 @@ def test_maps_are_uint8_and_of_the_images_size(grown):
     assert {entry.forest for entry in maps} == {0, 1, 2, 3}
     for entry in maps:
         assert entry.probabilities.dtype == np.uint8
-        assert entry.probabilities.shape == entry.image.labels.shape
+        assert entry.probabilities.shape == entry.labels.shape
         assert entry.probabilities.max() > entry.probabilities.min()
 
 
 def test_a_map_is_what_its_forest_says(grown):
     entry = grown.maps()[-1]
-    foreground = grown.classifier(entry.forest).predict_proba(entry.image.image).values[1]
+    image = next(image for image in IMAGES if image.name == entry.image)
+    foreground = grown.classifier(entry.forest).predict_proba(image.image).values[1]
     assert np.array_equal(entry.probabilities, np.round(foreground * 255))
 
 
 def test_a_forest_is_applied_to_what_it_was_painted_on_and_to_neighbours(grown):
     for number in range(SETTINGS.n_forests):
-        shown = [entry.image.name for entry in grown.maps() if entry.forest == number]
+        shown = [entry.image for entry in grown.maps() if entry.forest == number]
         painted = strokes(grown, number)
         assert 1 <= len(painted) <= SETTINGS.n_images
         assert shown[: len(painted)] == [grown.images[index].name for index in painted]
@@ -88,7 +90,7 @@ def test_strokes_are_true_and_of_both_classes(grown):
 @pytest.mark.parametrize("number", [2, 3])
 def test_the_second_stage_adds_tiles_where_the_first_was_wrong(grown, number):
     before, after = strokes(grown, number - 2), strokes(grown, number)
-    maps = {entry.image.name: entry.probabilities for entry in grown.maps() if entry.forest == number - 2}
+    maps = {entry.image: entry.probabilities for entry in grown.maps() if entry.forest == number - 2}
     assert before.keys() == after.keys()
     for index, values in after.items():
         assert np.all(values[before[index] > 0] == before[index][before[index] > 0])
@@ -188,7 +190,7 @@ def test_one_image_is_enough(tmp_path):
     settings = replace(SETTINGS, n_forests=1, n_stages=1)
     forests = forests_in(tmp_path, images=IMAGES[:1], settings=settings)
     forests.grow()
-    assert [entry.image.name for entry in forests.maps()] == ["a"]
+    assert [entry.image for entry in forests.maps()] == ["a"]
 
 
 def test_neighbours_are_the_images_of_like_grey_values(tmp_path):
@@ -197,38 +199,48 @@ def test_neighbours_are_the_images_of_like_grey_values(tmp_path):
     assert [forests._neighbours(index)[0] for index in range(4)] == [2, 3, 0, 1]
 
 
+def test_neighbours_are_of_the_same_data_set(tmp_path):
+    images = [replace(IMAGES[0], name=str(number), dataset=name) for number, name in enumerate("abab")]
+    forests = forests_in(tmp_path, images=images)
+    assert [forests._neighbours(index) for index in range(4)] == [[2], [3], [0], [1]]
+
+
+def test_forests_see_the_images_as_other_microscopes_would_and_later_stages_as_the_first(tmp_path):
+    variation = MicroscopeVariation(zoom=(0.5, 0.9), blur=1.0, noise=0.05, gamma=0.1)
+    forests = forests_in(tmp_path, settings=replace(SETTINGS, microscopes=variation))
+    forests.grow()
+    group = zarr.open_group(tmp_path / "maps.zarr", mode="r")
+    views = [Microscope.from_json(group[f"{number:04d}"].attrs["microscope"]) for number in range(4)]
+    assert views[:2] == views[2:]
+    assert views[0] != views[1]
+    sizes = {image.name: image.labels.sizes["y"] for image in IMAGES}
+    for entry in forests.maps():
+        expected = round(sizes[entry.image] * views[entry.forest].zoom)
+        assert entry.probabilities.shape == entry.labels.shape == (expected, expected)
+    last = forests.maps()[-1]
+    index = next(index for index, image in enumerate(IMAGES) if image.name == last.image)
+    seen = views[3].look_at(IMAGES[index], seed=1 * len(IMAGES) + index)
+    foreground = forests.classifier(3).predict_proba(seen.image).values[1]
+    assert np.array_equal(last.probabilities, np.round(foreground * 255))
+
+
 def test_images_without_a_crop_of_both_classes_are_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(source_forests, "_dense_crop", lambda classes, _: classes.where(classes == 1, 0))
+    monkeypatch.setattr(source_forests, "dense_crop", lambda classes, _: classes.where(classes == 1, 0))
     forests = forests_in(tmp_path, settings=replace(SETTINGS, dense_fraction=1.0))
     with pytest.raises(UserInputError, match="in 20 draws"):
         forests.grow()
 
 
-@pytest.mark.parametrize("size", [20, 40, 96])
-def test_a_dense_crop_holds_as_many_pixels_of_each_class(size):
-    classes = xr.DataArray(np.where(np.indices((size, size)).sum(axis=0) % 3, 1, 2).astype("uint8"), dims=("y", "x"))
-    crop = source_forests._dense_crop(classes, np.random.default_rng(0)).values
-    counts = np.bincount(crop.ravel(), minlength=3)
-    assert counts[1] == counts[2] > 0
-    assert np.array_equal(crop[crop > 0], classes.values[crop > 0])
-
-
-def test_worst_tiles_do_not_overlap_and_stop_where_nothing_is_wrong():
-    error = np.zeros((96, 96))
-    error[50, 50] = 1.0
-    error[0, 95] = 0.5
-    windows = source_forests._worst_tiles(error, 5)
-    covered = np.zeros(error.shape, dtype=int)
-    for window in windows:
-        covered[window] += 1
-    assert covered.max() == 1
-    assert covered[50, 50] == covered[0, 95] == 1
-    assert source_forests._worst_tiles(np.zeros((96, 96)), 5) == []
-
-
 @pytest.mark.parametrize(
     "wrong",
-    [{"n_forests": 2}, {"n_stages": 0}, {"n_images": 0}, {"n_estimators": 0}, {"n_neighbours": -1}],
+    [
+        {"n_forests": 2},
+        {"n_stages": 0},
+        {"n_images": 0},
+        {"n_estimators": 0},
+        {"n_neighbours": -1},
+        {"most_strokes": 1},
+    ],
     ids=str,
 )
 def test_settings_that_make_no_forests_are_refused(wrong):

@@ -24,6 +24,7 @@ class UNet(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         features: channels of the first level; each level below has twice as many.
+        max_features: but no level has more than this; no limit where None.
         depth: how often the image is halved.
         norm: ``"batch"`` or ``"none"``.
         input_offset, input_scale: per input channel (or one for all), the input is normalised
@@ -42,6 +43,7 @@ class UNet(nn.Module):
         norm: str = "batch",
         input_offset: Sequence[float] = (0.0,),
         input_scale: Sequence[float] = (1.0,),
+        max_features: int | None = None,
     ) -> None:
         super().__init__()
         if norm not in ("batch", "none"):
@@ -55,6 +57,8 @@ class UNet(nn.Module):
         self.register_buffer("input_offset", _per_channel(input_offset, in_channels))
         self.register_buffer("input_scale", _per_channel(input_scale, in_channels))
         widths = [features * 2**level for level in range(depth + 1)]
+        if max_features is not None:
+            widths = [min(width, max(features, max_features)) for width in widths]
         self.encoder = nn.ModuleList(
             _block(source, target, norm) for source, target in zip([in_channels, *widths], widths, strict=False)
         )

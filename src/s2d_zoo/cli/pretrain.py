@@ -4,20 +4,35 @@ import os
 import shlex
 import sys
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
+from click.core import ParameterSource
+from click.globals import get_current_context
 
 from s2d_zoo.cli import options
 
+if TYPE_CHECKING:  # heavy
+    from s2d_zoo.pipeline.pretrain import PretrainSettings
+
+#: without a recipe
+_NEEDED: Final = {"--output": "output", "--id": "identifier", "--name": "name"}
+_BESIDE_A_RECIPE: Final = ("recipe", "output", "data_dir", "quiet")
+
 
 @click.command()
-@click.option("--dataset", "datasets", multiple=True, help="Public dataset with instance labels, once for each.")
+@click.option("--recipe", type=options.FILE, help="TOML file with everything that follows, as in recipes/.")
+@click.option("--dataset", "datasets", multiple=True, metavar="NAME[:LABEL]", help="Public dataset, once for each.")
 @click.option("--simulated", default=60, show_default=True, help="Number of simulated images of nuclei.")
 @click.option("--data-dir", type=options.FILE, help="Folder with local copies of datasets.")
-@click.option("--output", required=True, type=options.FILE, help="Folder; an interrupted training there goes on.")
-@click.option("--id", "identifier", required=True, help="Lower-case letters, digits and hyphens.")
-@click.option("--name", required=True, help="Name of the model, 5 to 128 characters.")
+@click.option(
+    "--output",
+    type=options.FILE,
+    help="Folder; an interrupted training there goes on. With --recipe, build/ID unless given.",
+)
+@click.option("--id", "identifier", help="Lower-case letters, digits and hyphens.")
+@click.option("--name", help="Name of the model, 5 to 128 characters.")
 @click.option(
     "--description",
     default="Corrects the probabilities of a Random Forest that was fitted on a few brush strokes.",
@@ -36,34 +51,66 @@ from s2d_zoo.cli import options
 @options.quiet
 def pretrain(**chosen: Any) -> None:  # noqa: ANN401 - the options above
     """Train an enhancer over many forests, and write its package and model card."""
+    from s2d_zoo.pipeline.pretrain import pretrain as pretrain_enhancer  # noqa: PLC0415 - heavy
+
+    if chosen["recipe"] is not None:
+        settings = _read_recipe(chosen["recipe"])
+        output = chosen["output"] or Path("build") / settings.id
+    else:
+        missing = [name for name, key in _NEEDED.items() if not chosen[key]]
+        if missing:
+            msg = f"Missing {', '.join(missing)}: they are needed unless a --recipe says everything."
+            raise click.UsageError(msg)
+        settings, output = _from_options(chosen), chosen["output"]
+    threads = os.environ.get("OMP_NUM_THREADS")  # results depend on it in their last bits
+    command = (f"OMP_NUM_THREADS={threads} " if threads else "") + shlex.join(["s2d-zoo", *sys.argv[1:]])
+    result = pretrain_enhancer(
+        settings, output, command=command, data_dir=chosen["data_dir"], progress=not chosen["quiet"]
+    )
+    for one in result.comparisons:
+        click.echo(f"IoU, {one.name}: RF {one.forest.iou:.3f}, enhanced {one.enhanced.iou:.3f}")
+    click.echo(f"package: {result.package}")
+    click.echo(f"model card: {result.card}")
+
+
+def _read_recipe(path: Path) -> "PretrainSettings":
+    from s2d_zoo.pipeline.recipes import read_recipe  # noqa: PLC0415 - heavy
+
+    context = get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in _BESIDE_A_RECIPE
+        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        msg = f"A recipe says everything: leave out {', '.join(given)}, or change the recipe."
+        raise click.UsageError(msg)
+    return read_recipe(path).pretrain
+
+
+def _from_options(chosen: dict[str, Any]) -> "PretrainSettings":
     from s2d_zoo.cli.settings import attribution  # noqa: PLC0415 - heavy
     from s2d_zoo.enhancer.training import EnhancerSettings  # noqa: PLC0415 - heavy
-    from s2d_zoo.pipeline.pretrain import PretrainSettings, SourceSettings  # noqa: PLC0415 - heavy
-    from s2d_zoo.pipeline.pretrain import pretrain as pretrain_enhancer  # noqa: PLC0415 - heavy
+    from s2d_zoo.pipeline.pretrain import PretrainSettings  # noqa: PLC0415 - heavy
+    from s2d_zoo.pipeline.pretrain_sources import SourceDataset, SourceSettings  # noqa: PLC0415 - heavy
     from s2d_zoo.rf_adapter.source_forests import SourceForestSettings  # noqa: PLC0415 - heavy
 
     enhancer = EnhancerSettings(features=chosen["features"])
     steps_per_epoch = min(enhancer.training.steps_per_epoch, chosen["steps"])
     training = replace(enhancer.training, steps=chosen["steps"], steps_per_epoch=steps_per_epoch)
-    settings = PretrainSettings(
+    return PretrainSettings(
         id=chosen["identifier"],
         name=chosen["name"],
         description=chosen["description"],
         attribution=attribution(chosen),
         tags=chosen["tags"],
-        source=SourceSettings(datasets=chosen["datasets"], n_simulated=chosen["simulated"]),
+        source=SourceSettings(
+            datasets=tuple(map(SourceDataset.parse, chosen["datasets"])), n_simulated=chosen["simulated"]
+        ),
         forests=SourceForestSettings(
             n_forests=chosen["forests"], n_stages=chosen["stages"], n_estimators=chosen["trees"]
         ),
         enhancer=replace(enhancer, training=training),
         seed=chosen["seed"],
     )
-    threads = os.environ.get("OMP_NUM_THREADS")  # results depend on it in their last bits
-    command = (f"OMP_NUM_THREADS={threads} " if threads else "") + shlex.join(["s2d-zoo", *sys.argv[1:]])
-    result = pretrain_enhancer(
-        settings, chosen["output"], command=command, data_dir=chosen["data_dir"], progress=not chosen["quiet"]
-    )
-    for one in result.comparisons:
-        click.echo(f"IoU, {one.name}: RF {one.forest.iou:.3f}, enhanced {one.enhanced.iou:.3f}")
-    click.echo(f"package: {result.package}")
-    click.echo(f"model card: {result.card}")

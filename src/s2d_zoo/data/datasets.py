@@ -10,7 +10,7 @@ the cache (environment variable ``S2D_ZOO_CACHE``, else the user's cache directo
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +39,7 @@ class LabelledImage:
     name: str
     image: xr.DataArray  #: channel y x, as stored; attrs["pixel_size"] where known
     labels: xr.DataArray  #: y x, unsigned: instance ids or classes, 0 = background
+    dataset: str = ""  #: where it comes from
 
 
 def load_dataset(
@@ -71,7 +72,7 @@ def load_dataset(
         raise UserInputError(msg)
     folder = _local_folder(name, data_dir) or _fetched_folder(description, label)
     load = _load_images if description.layout == "images" else _load_sections
-    found = load(folder / split, label)
+    found = tuple(replace(entry, dataset=name) for entry in load(folder / split, label))
     for entry in found:
         check_same_space(entry.image, entry.labels, names=(f"image {entry.name} of {name}", "labels"))
         if description.pixel_size is not None:

@@ -29,9 +29,20 @@ FORMAT: Final = "s2d-zoo/network"
 FORMAT_VERSION: Final = 1
 #: SHA-256 of earlier versions of the architecture files whose packages this version still reads; to be extended
 #: whenever ``unet.py`` or ``pixel_forest.py`` changes, because published packages hold the file as it was
-EARLIER_ARCHITECTURES: Final[frozenset[str]] = frozenset()
+EARLIER_ARCHITECTURES: Final[frozenset[str]] = frozenset(
+    {  # without max_features
+        "5c189e8fbafe27faf5e5f4bd87ee8f3171b2682df40c1a8a250509ee62f6fb76",
+        "de534b715d6dfcc73644dab3e3517e16ab77a2f2df21a3530f7522ced7a0fc49",
+    }
+)
 #: a file that asks for more is not a network of ours, and could fill the memory
-_LARGEST: Final[Mapping[str, int]] = {"in_channels": 256, "out_channels": 64, "features": 256, "depth": 6}
+_LARGEST: Final[Mapping[str, int]] = {
+    "in_channels": 256,
+    "out_channels": 64,
+    "features": 256,
+    "depth": 6,
+    "max_features": 4096,
+}
 #: px; on a CPU the network is no faster on larger blocks
 _BLOCK: Final = 512
 
@@ -131,7 +142,14 @@ def network_kwargs(model: Network) -> dict[str, Any]:
         "norm": "batch" if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()) else "none",
         "input_offset": model.input_offset.flatten().tolist(),
         "input_scale": model.input_scale.flatten().tolist(),
+        **_width_limit(model),
     }
+
+
+def _width_limit(model: UNet) -> dict[str, int]:
+    """The largest number of channels, where it is less than doubling at every level gives."""
+    widest = max(module.out_channels for module in model.modules() if isinstance(module, nn.Conv2d))
+    return {"max_features": widest} if widest < model.head.in_channels * 2**model.depth else {}
 
 
 def save_network(model: UNet, path: Path) -> Path:

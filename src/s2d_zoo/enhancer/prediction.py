@@ -39,7 +39,9 @@ class Enhancer:
         return check_fit(self.contract, delivered)
 
     def rescale_factor(self, delivered: RFContract) -> float:
-        """By which factor to resize probabilities so that objects have the size that the enhancer knows.
+        """By which factor to resize probabilities so that objects have a size that the enhancer knows.
+
+        1 where it was trained on objects of this size; of several sizes that it knows, the nearest one counts.
 
         Raises:
             ConfigError: if a pixel size is unknown.
@@ -48,7 +50,9 @@ class Enhancer:
             whose = "enhancer" if self.contract.pixel_size is None else "image"
             msg = f"Cannot tell how to rescale: the pixel size of the {whose} is unknown. Give --rescale a factor."
             raise ConfigError(msg)
-        return delivered.pixel_size.in_plane_micrometer / self.contract.pixel_size.in_plane_micrometer
+        factor = delivered.pixel_size.in_plane_micrometer / self.contract.pixel_size.in_plane_micrometer
+        smallest, largest = self.contract.trained_zoom
+        return factor * min(max(1 / factor, smallest), largest)
 
     def enhance(
         self,

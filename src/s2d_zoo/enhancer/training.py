@@ -1,5 +1,6 @@
 """Training an enhancer over the output of many forests."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,10 @@ from torch.utils.data import Subset
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.patches import PatchSettings
-from s2d_zoo.enhancer.dataset import ProbabilityMap, make_patches
+from s2d_zoo.enhancer.dataset import ProbabilityMap, ProbabilityVariation, make_patches
+from s2d_zoo.errors import ConfigError
 from s2d_zoo.trainer import TrainingResult, TrainingSettings, check_network_size, train
+from s2d_zoo.trainer.losses import weighted_bce_and_dice
 from s2d_zoo.types import OUTPUT_CHANNELS
 
 _VALIDATION_PATCHES: Final = 96
@@ -26,12 +29,18 @@ class EnhancerSettings:
     """
 
     features: int = 12  #: channels of the network's first level
+    max_features: int | None = None  #: of any level; each has twice those of the level above where ``None``
     depth: int = 3
+    boundary: float = 1.0  #: how much the boundary counts in the loss, beside 1 for the foreground
+    variation: ProbabilityVariation = field(default_factory=ProbabilityVariation)
     patches: PatchSettings = field(default_factory=PatchSettings)
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(steps=3000, ema_decay=0.99))
 
     def __post_init__(self) -> None:
         check_network_size(self.features, self.depth, patch=self.patches.size)
+        if not 0 <= self.boundary < math.inf:
+            msg = f"The boundary counts 0 or more in the loss, got {self.boundary}."
+            raise ConfigError(msg)
 
 
 def train_enhancer(
@@ -61,6 +70,7 @@ def train_enhancer(
         in_channels=1,
         out_channels=len(OUTPUT_CHANNELS),
         features=settings.features,
+        max_features=settings.max_features,
         depth=settings.depth,
         input_offset=(0.5,),
         input_scale=(0.25,),
@@ -69,9 +79,23 @@ def train_enhancer(
     validation = make_patches(validation_maps, still, seed=seed)
     return train(
         model,
-        make_patches(maps, settings.patches, seed=seed),
+        make_patches(maps, settings.patches, variation=settings.variation, seed=seed),
         settings.training,
         folder=folder,
         validation=Subset(validation, range(_VALIDATION_PATCHES)),
+        loss=_BothOutputs(settings.boundary),
         progress=progress,
     )
+
+
+class _BothOutputs:
+    """Binary cross-entropy and soft Dice of foreground and boundary, the latter counting more or less."""
+
+    def __init__(self, boundary: float) -> None:
+        self._boundary = boundary
+
+    def __call__(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        foreground, boundary = (
+            weighted_bce_and_dice(logits[:, [channel]], target[:, [channel]], weight) for channel in (0, 1)
+        )
+        return (foreground + self._boundary * boundary) / (1 + self._boundary)

@@ -9,48 +9,31 @@ from typing import Any, Final
 import numpy as np
 
 from s2d_zoo.architectures.unet import UNet
-from s2d_zoo.contract import PixelSize, RFContract
+from s2d_zoo.contract import RFContract
 from s2d_zoo.data.atomic import atomic_write, write_json
-from s2d_zoo.data.datasets import LabelledImage, describe_dataset, load_dataset
-from s2d_zoo.data.synthetic import NucleiSimulation, simulate_nuclei
+from s2d_zoo.data.datasets import LabelledImage, describe_dataset
 from s2d_zoo.enhancer.dataset import ProbabilityMap
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.enhancer.training import EnhancerSettings, train_enhancer
-from s2d_zoo.errors import ConfigError
 from s2d_zoo.export.description import Attribution, ModelDetails, check_words
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.export.package import write_package
 from s2d_zoo.pipeline.evaluation import Comparison, compare_on_images
+from s2d_zoo.pipeline.pretrain_sources import (
+    SourceSettings,
+    common_pixel_size,
+    median_diameter,
+    simulated_images,
+    source_images,
+)
 from s2d_zoo.pipeline.record import Clock, describe_run, training_details
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings
 from s2d_zoo.trainer import TrainingResult
 from s2d_zoo.types import CHANNEL
 
-#: images simulated with one microscope and sample
-_PER_SAMPLE: Final = 3
-#: the simulated images of training, validation and evaluation never share a seed
-_SIMULATION_SEEDS: Final = {"training": 0, "validation": 1_000_000, "evaluation": 2_000_000}
 #: validation needs fewer forests than training
 _VALIDATION_SHARE: Final = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceSettings:
-    """Images to learn from.
-
-    Raises:
-        ConfigError: if there are none.
-    """
-
-    datasets: tuple[str, ...] = ("nuclei_dsb_fluo",)
-    n_simulated: int = 60  #: simulated nuclei, 256 px
-    validation: float = 0.15  #: share of the images, of each source, that decides when to stop
-
-    def __post_init__(self) -> None:
-        if (not self.datasets and self.n_simulated < 2) or not 0 < self.validation < 1:
-            msg = f"Source images are needed, and a share of them in (0, 1) for validation, got {self}."
-            raise ConfigError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +92,7 @@ def pretrain(
     """
     clock = Clock(output / "seconds.json")
     with clock.stage("source forests"):
-        training_images, validation_images = _source_images(settings, data_dir)
+        training_images, validation_images = source_images(settings.source, data_dir, seed=settings.seed)
         forests = _grow(settings, training_images, output / "forests", progress="source forests" if progress else None)
         held_out = _grow(
             replace(settings, forests=_fewer(settings.forests), seed=settings.seed + 1),
@@ -135,36 +118,6 @@ def pretrain(
     return PretrainResult(package=package, card=card, training=training, comparisons=comparisons, seconds=clock.seconds)
 
 
-def simulated_images(count: int, *, purpose: str, seed: int) -> list[LabelledImage]:
-    """Simulated nuclei, three images of each sample; no image of one purpose appears in another."""
-    first = _SIMULATION_SEEDS[purpose] + 100_000_000 * seed
-    images = []
-    for number in range(count):
-        simulation = NucleiSimulation.random(seed=first + number // _PER_SAMPLE)
-        image, labels = simulate_nuclei(simulation, seed=first + 500_000 + number)
-        images.append(LabelledImage(name=f"simulated-{purpose}-{number:03d}", image=image, labels=labels))
-    return images
-
-
-def _source_images(
-    settings: PretrainSettings, data_dir: Path | None
-) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    generator = np.random.default_rng(settings.seed)
-    training: list[LabelledImage] = []
-    validation: list[LabelledImage] = []
-    for name in settings.source.datasets:
-        images = load_dataset(name, "train", data_dir=data_dir)
-        order = generator.permutation(len(images))
-        n_validation = max(1, round(settings.source.validation * len(images)))
-        validation += [images[index] for index in sorted(order[:n_validation])]
-        training += [images[index] for index in sorted(order[n_validation:])]
-    simulated = settings.source.n_simulated
-    training += simulated_images(simulated, purpose="training", seed=settings.seed)
-    n_validation = max(1, round(settings.source.validation * simulated)) if simulated else 0
-    validation += simulated_images(n_validation, purpose="validation", seed=settings.seed)
-    return training, validation
-
-
 def _grow(
     settings: PretrainSettings, images: Sequence[LabelledImage], folder: Path, *, progress: str | None
 ) -> SourceForests:
@@ -182,51 +135,38 @@ def _seeded(settings: PretrainSettings) -> EnhancerSettings:
 
 
 def _maps(forests: SourceForests) -> list[ProbabilityMap]:
-    return [ProbabilityMap(probabilities=one.probabilities, labels=one.image.labels) for one in forests.maps()]
+    return [ProbabilityMap(probabilities=one.probabilities, labels=one.labels) for one in forests.maps()]
 
 
 def _contract(forests: SourceForests) -> RFContract:
     """What the forests of the training delivered is what the enhancer takes."""
     classifier: PixelClassifier = forests.classifier(0)
     contract = classifier.contract
-    diameters = np.concatenate([_diameters(image) for image in forests.images])
     return contract.model_copy(
         update={
             "forest": contract.forest.model_copy(
                 update={
                     "n_source_forests": forests.settings.n_forests,
                     "labels": (
-                        "2 to 25 simulated strokes per class and image, or balanced pixels of a crop; in later "
-                        "stages also tiles where an earlier forest was most wrong"
+                        f"2 to {forests.settings.most_strokes} simulated strokes per class and image, or balanced "
+                        "pixels of a crop; in later stages also tiles where an earlier forest was most wrong"
                     ),
                 }
             ),
             "raw_channels": None,
-            "pixel_size": _common_pixel_size(forests.images),
-            "object_diameter": round(float(np.median(diameters)), 1),
+            "pixel_size": common_pixel_size(forests.images),
+            "object_diameter": median_diameter(forests.images),
+            "trained_zoom": forests.settings.microscopes.zoom,
         }
     )
-
-
-def _common_pixel_size(images: Sequence[LabelledImage]) -> PixelSize | None:
-    """Of all images, or None where they differ or do not say."""
-    sizes = {image.image.attrs.get("pixel_size") for image in images}
-    return sizes.pop() if len(sizes) == 1 else None
-
-
-def _diameters(image: LabelledImage) -> np.ndarray[Any, Any]:
-    """Diameter in px of the circle with each object's area."""
-    areas = np.bincount(image.labels.values.ravel())[1:]
-    diameters: np.ndarray[Any, Any] = 2 * np.sqrt(areas[areas > 0] / np.pi)
-    return diameters
 
 
 def _evaluate(
     enhancer: Enhancer, settings: PretrainSettings, data_dir: Path | None, *, progress: bool
 ) -> tuple[Comparison, ...]:
     """On the datasets' test splits, and on simulated images with seeds of their own if there were such in training."""
-    groups = {
-        f"{name}, test split": list(load_dataset(name, "test", data_dir=data_dir)) for name in settings.source.datasets
+    groups: dict[str, Sequence[LabelledImage]] = {
+        f"{source}, test split": source.load("test", data_dir) for source in settings.source.datasets
     }
     if settings.source.n_simulated:
         groups["simulated nuclei"] = simulated_images(12, purpose="evaluation", seed=settings.seed)
@@ -256,10 +196,10 @@ def _package(
         tags=settings.tags,
         config={"provenance": {key: run[key] for key in ("options", "inputs", "seed", "versions")}},
     )
-    known = [describe_dataset(name) for name in settings.source.datasets]
+    known = [describe_dataset(source.name) for source in settings.source.datasets]
     facts = CardFacts(
         training_data="; ".join(
-            [f"{one.name} (train split)" for one in known]
+            [f"{source}, train split" for source in settings.source.datasets]
             + ([f"{simulated} simulated images of nuclei"] if (simulated := settings.source.n_simulated) else [])
         ),
         training_data_license="; ".join(one.license for one in known) or "simulated",
@@ -277,11 +217,8 @@ def _package(
         training_details=training_details(settings.enhancer.training),
         lineage=(f"{settings.forests.n_forests} Random Forests in {settings.forests.n_stages} stages",),
     )
-    example = (
-        forests.maps()[0]
-        .image.labels.copy(data=forests.maps()[0].probabilities.astype(np.float32) / 255.0)
-        .expand_dims(CHANNEL)
-    )
+    first = forests.maps()[0]
+    example = first.labels.copy(data=first.probabilities.astype(np.float32) / 255.0).expand_dims(CHANNEL)
     return write_package(network, details, example, output / f"{settings.id}.zip", facts=facts, overwrite=True)
 
 

@@ -12,34 +12,32 @@ probabilities ``maps.zarr/NNNN/<image>`` (uint8, 255 = 1).
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 import zarr
-from scipy import ndimage
 from tqdm import tqdm
 
 from s2d_zoo.data.atomic import read_json, write_json
 from s2d_zoo.data.datasets import LabelledImage
-from s2d_zoo.data.scribbles import count_classes
-from s2d_zoo.data.simulated_scribbles import Brush, simulate_scribbles
+from s2d_zoo.data.microscopes import Microscope, MicroscopeVariation
 from s2d_zoo.data.targets import binary_classes
-from s2d_zoo.errors import ConfigError, ScribbleError, UserInputError
+from s2d_zoo.errors import ConfigError, UserInputError
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.persistence import load_classifier, save_classifier
+from s2d_zoo.rf_adapter.source_strokes import dense_crop, has_both_classes, strokes, worst_tiles
 from s2d_zoo.types import CHANNEL
 
-#: px, side of the tiles that later stages add
-_TILE: Final = 25
 _TILES_PER_IMAGE: Final = 3
 #: grey-value percentiles by which images are compared
 _PERCENTILES: Final = (5, 25, 50, 75, 90, 99)
-_SMALLEST_CROP: Final = 32
 #: draws before a source without enough of both classes is given up
 _TRIES: Final = 20
 
@@ -57,13 +55,16 @@ class SourceForestSettings:
     n_images: int = 2  #: at most as many images are painted on for one forest
     n_neighbours: int = 2  #: further images, most like the first, that the forest is applied to
     dense_fraction: float = 0.3  #: share of first-stage forests that learn from a dense crop instead of strokes
+    most_strokes: int = 25  #: per class and image; from 2 upwards, as many small numbers as large ones
     n_estimators: int = 100
+    #: each first-stage forest sees the images as some other microscope would have taken them
+    microscopes: MicroscopeVariation = field(default_factory=MicroscopeVariation)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = (self.n_stages, self.n_images, self.n_estimators)
+        counts = (self.n_stages, self.n_images, self.n_estimators, self.most_strokes - 1)
         if min(counts) < 1 or self.n_forests < self.n_stages or self.n_neighbours < 0:
-            msg = f"Counts must be at least 1, and there must be a forest for every stage, got {self}."
+            msg = f"Counts must be at least 1 (strokes: 2), and there must be a forest for every stage, got {self}."
             raise ConfigError(msg)
 
     @property
@@ -77,7 +78,8 @@ class SourceMap:
     """What one forest says of one image."""
 
     forest: int
-    image: LabelledImage
+    image: str  #: name of the image
+    labels: xr.DataArray  #: y x, at the size of the map
     probabilities: np.ndarray[Any, np.dtype[np.uint8]]  #: y x, foreground, 255 = 1
 
 
@@ -143,77 +145,79 @@ class SourceForests:
             msg = f"Not all of the {self.settings.n_forests} forests in {self.folder} are grown yet: call grow() first."
             raise UserInputError(msg)
         found = []
+        labels: dict[tuple[int, float], xr.DataArray] = {}
         for number in range(self.settings.n_forests):
             group: Any = stored[_name(number)]
-            found += [
-                SourceMap(forest=number, image=self.images[index], probabilities=np.asarray(group[_name(index)]))
-                for index in group.attrs["complete"]
-            ]
+            microscope = Microscope.from_json(group.attrs["microscope"])
+            for index in group.attrs["complete"]:
+                if (index, microscope.zoom) not in labels:  # forests of later stages share them
+                    labels[index, microscope.zoom] = microscope.resize_labels(self.images[index].labels)
+                found.append(
+                    SourceMap(
+                        forest=number,
+                        image=self.images[index].name,
+                        labels=labels[index, microscope.zoom],
+                        probabilities=np.asarray(group[_name(index)]),
+                    )
+                )
         return found
 
     def _grow_one(self, number: int, maps: zarr.Group) -> None:
         """Fit a forest, then write its maps, then its mark of completion: in this order, so that a kill is safe."""
         generator = np.random.default_rng((self.settings.seed, number))
         earlier = number - self.settings.per_stage
-        painted = self._paint(generator) if earlier < 0 else self._add_worst_tiles(earlier, maps, generator)
-        features = {index: self.selection.compute(self.images[index].image) for index in painted}
+        if earlier < 0:
+            view = _View(self.images, Microscope.draw(self.settings.microscopes, generator), seed=number)
+            painted = self._paint(view, generator)
+        else:
+            before: Any = maps[_name(earlier)]
+            view = _View(self.images, Microscope.from_json(before.attrs["microscope"]), seed=before.attrs["view"])
+            painted = _add_worst_tiles(view, before, generator)
+        features = {index: self.selection.compute(view[index].image) for index in painted}
+        first = next(iter(painted))
         classifier = PixelClassifier(
             selection=self.selection,
             settings=ForestSettings(n_estimators=self.settings.n_estimators),
             random_state=int(generator.integers(2**31)),
         ).fit_features(
-            [features[index] for index in painted],
-            list(painted.values()),
-            contract_of=self.images[next(iter(painted))].image,
+            [features[index] for index in painted], list(painted.values()), contract_of=self.images[first].image
         )
         save_classifier(classifier, self._forest_path(number))
         group = maps.require_group(_name(number))
-        shown = list(dict.fromkeys([*painted, *self._neighbours(next(iter(painted)))]))
+        shown = list(dict.fromkeys([*painted, *self._neighbours(first)]))
         for index in shown:
             if index not in features:
-                features[index] = self.selection.compute(self.images[index].image)
-            foreground = classifier.predict_features(features[index]).values[1]
+                features[index] = self.selection.compute(view[index].image)
+            foreground = classifier.predict_features(features.pop(index)).values[1]
             group.create_array(_name(index), data=np.round(foreground * 255).astype(np.uint8), overwrite=True)
-        for index, strokes in painted.items():
-            group.create_array(f"strokes-{_name(index)}", data=strokes.values, overwrite=True)
+        for index, drawn in painted.items():
+            group.create_array(f"strokes-{_name(index)}", data=drawn.values, overwrite=True)
         group.attrs["painted"] = list(painted)
+        group.attrs["microscope"] = asdict(view.microscope)
+        group.attrs["view"] = view.seed
         group.attrs["complete"] = shown
 
-    def _paint(self, generator: np.random.Generator) -> dict[int, xr.DataArray]:
+    def _paint(self, view: "_View", generator: np.random.Generator) -> dict[int, xr.DataArray]:
         """Strokes or dense crops on one image or a few alike, both classes present."""
         for _ in range(_TRIES):
             first = int(generator.integers(len(self.images)))
             alike = [first, *self._neighbours(first, self.settings.n_images - 1)]
             chosen = alike[: int(generator.integers(1, len(alike) + 1))]
             dense = generator.random() < self.settings.dense_fraction
-            paint = _dense_crop if dense else _strokes
-            painted = {index: paint(binary_classes(self.images[index].labels), generator) for index in chosen}
-            if _has_both_classes(painted):
+            paint = dense_crop if dense else partial(strokes, most=self.settings.most_strokes)
+            painted = {index: paint(binary_classes(view.labels(index)), generator) for index in chosen}
+            if has_both_classes(painted):
                 return painted
         msg = f"No crop with both foreground and background was found in {_TRIES} draws. Give larger source images."
         raise UserInputError(msg)
 
-    def _add_worst_tiles(
-        self, earlier: int, maps: zarr.Group, generator: np.random.Generator
-    ) -> dict[int, xr.DataArray]:
-        """The strokes of an earlier forest, and small tiles where it was most wrong."""
-        group: Any = maps[_name(earlier)]
-        painted = {}
-        for index in group.attrs["painted"]:
-            truth = binary_classes(self.images[index].labels)
-            strokes = np.asarray(group[f"strokes-{_name(index)}"]).copy()
-            foreground = np.asarray(group[_name(index)]) / 255.0
-            error = np.abs(foreground - (truth.values == 2))
-            for window in _worst_tiles(error, int(generator.integers(1, _TILES_PER_IMAGE + 1))):
-                strokes[window] = truth.values[window]
-            painted[index] = truth.copy(data=strokes)
-        return painted
-
     def _neighbours(self, index: int, count: int | None = None) -> list[int]:
-        """The images whose grey values are most like those of one image."""
+        """The images of the same data set whose grey values are most like those of one image."""
         distance = np.abs(self._signatures - self._signatures[index]).mean(axis=1)
+        own = self.images[index].dataset
+        distance[[image.dataset != own for image in self.images]] = np.inf
         distance[index] = np.inf
-        wanted = min(self.settings.n_neighbours if count is None else count, len(self.images) - 1)
+        wanted = min(self.settings.n_neighbours if count is None else count, int(np.isfinite(distance).sum()))
         return [int(other) for other in np.argsort(distance, kind="stable")[:wanted]]
 
     def classifier(self, number: int) -> PixelClassifier:
@@ -229,6 +233,7 @@ class SourceForests:
             "features": self.selection.to_contract().model_dump(mode="json"),
             "images": self.source_hash,
         }
+        described = json.loads(json.dumps(described))  # as it is read back: tuples are lists there
         path = self.folder / "settings.json"
         if path.exists() and read_json(path) != described:
             msg = f"{self.folder} holds forests from other images or settings. Choose another folder, or remove it."
@@ -244,7 +249,9 @@ def _name(number: int) -> str:
 def _hash_images(images: Sequence[LabelledImage]) -> str:
     digest = hashlib.sha256()
     for image in images:
-        digest.update(image.name.encode() + image.image.values.tobytes() + image.labels.values.tobytes())
+        digest.update(
+            f"{image.dataset}/{image.name}".encode() + image.image.values.tobytes() + image.labels.values.tobytes()
+        )
     return digest.hexdigest()
 
 
@@ -255,52 +262,30 @@ def _signature(image: LabelledImage) -> np.ndarray[Any, Any]:
     return signature
 
 
-def _has_both_classes(painted: dict[int, xr.DataArray]) -> bool:
-    try:
-        return count_classes(list(painted.values())) == 2
-    except ScribbleError:
-        return False
+class _View:
+    """The source images as one microscope shows them, worked out when they are asked for."""
+
+    def __init__(self, images: Sequence[LabelledImage], microscope: Microscope, *, seed: int) -> None:
+        self.microscope = microscope
+        self.seed = seed
+        self._images = images
+
+    def __getitem__(self, index: int) -> LabelledImage:
+        return self.microscope.look_at(self._images[index], seed=self.seed * len(self._images) + index)
+
+    def labels(self, index: int) -> xr.DataArray:
+        return self.microscope.resize_labels(self._images[index].labels)
 
 
-def _strokes(classes: xr.DataArray, generator: np.random.Generator) -> xr.DataArray:
-    """Few or many strokes, thin or thick, short or long."""
-    brush = Brush(width=int(generator.integers(1, 6)), length=int(generator.integers(10, 41)))
-    n_strokes = round(float(np.exp(generator.uniform(np.log(2), np.log(25)))))
-    return simulate_scribbles(
-        classes,
-        n_strokes=n_strokes,
-        brush=brush,
-        near_border=float(generator.random()),
-        seed=int(generator.integers(2**31)),
-    )
-
-
-def _dense_crop(classes: xr.DataArray, generator: np.random.Generator) -> xr.DataArray:
-    """All pixels of the rarer class in a random crop, and as many of the other one."""
-    windows = []
-    for size in classes.shape:
-        length = int(generator.integers(min(_SMALLEST_CROP, size), max(_SMALLEST_CROP, size // 2) + 1))
-        start = int(generator.integers(max(1, size - length + 1)))
-        windows.append(slice(start, start + length))
-    crop = np.zeros(classes.shape, dtype=np.uint8)
-    crop[tuple(windows)] = classes.values[tuple(windows)]
-    counts = [np.flatnonzero(crop == label) for label in (1, 2)]
-    rarer = min(map(len, counts))
-    balanced = np.zeros(classes.size, dtype=np.uint8)
-    for label, pixels in enumerate(counts, start=1):
-        balanced[generator.choice(pixels, size=rarer, replace=False)] = label
-    return classes.copy(data=balanced.reshape(classes.shape))
-
-
-def _worst_tiles(error: np.ndarray[Any, Any], count: int) -> list[tuple[slice, slice]]:
-    """Windows around the highest local means of the error that do not overlap."""
-    mean = ndimage.uniform_filter(error, _TILE, mode="nearest")
-    windows = []
-    for _ in range(count):
-        y, x = np.unravel_index(int(np.argmax(mean)), mean.shape)
-        if mean[y, x] <= 0:
-            break
-        window = tuple(slice(max(0, int(c) - _TILE // 2), int(c) + _TILE // 2 + 1) for c in (y, x))
-        windows.append((window[0], window[1]))
-        mean[max(0, y - _TILE) : y + _TILE + 1, max(0, x - _TILE) : x + _TILE + 1] = 0
-    return windows
+def _add_worst_tiles(view: _View, before: Any, generator: np.random.Generator) -> dict[int, xr.DataArray]:  # noqa: ANN401 - zarr's groups have no types
+    """The strokes of an earlier forest, and small tiles where it was most wrong."""
+    painted = {}
+    for index in before.attrs["painted"]:
+        truth = binary_classes(view.labels(index))
+        drawn = np.asarray(before[f"strokes-{_name(index)}"]).copy()
+        foreground = np.asarray(before[_name(index)]) / 255.0
+        error = np.abs(foreground - (truth.values == 2))
+        for window in worst_tiles(error, int(generator.integers(1, _TILES_PER_IMAGE + 1))):
+            drawn[window] = truth.values[window]
+        painted[index] = truth.copy(data=drawn)
+    return painted

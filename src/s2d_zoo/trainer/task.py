@@ -92,7 +92,7 @@ class Task(lightning.LightningModule):
 
     def training_step(self, batch: Mapping[str, torch.Tensor], _batch_index: int) -> torch.Tensor:
         """Loss of a batch."""
-        logits = self.network.logits(batch[IMAGE])
+        logits = self.network.logits(batch[IMAGE]).float()
         loss = self._loss(logits, batch[TARGET], batch[WEIGHT])
         if self.teacher is not None:
             loss = loss + disagreement(logits, self._ask_teacher(self.teacher.module, batch))
@@ -110,7 +110,7 @@ class Task(lightning.LightningModule):
 
     def validation_step(self, batch: Mapping[str, torch.Tensor], _batch_index: int) -> None:
         """Note the loss of a batch."""
-        loss = self._loss(self.network.logits(batch[IMAGE]), batch[TARGET], batch[WEIGHT])
+        loss = self._loss(self.network.logits(batch[IMAGE]).float(), batch[TARGET], batch[WEIGHT])
         self.log(VALIDATION_LOSS, loss, batch_size=len(batch[IMAGE]))
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's type has no public name

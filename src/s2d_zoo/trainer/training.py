@@ -19,6 +19,7 @@ from torch.optim.swa_utils import get_ema_avg_fn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.atomic import read_json, write_json
 from s2d_zoo.data.patches import Sample
 from s2d_zoo.errors import ConfigError
@@ -82,6 +83,8 @@ def train(
         save_last=True,
         enable_version_counter=False,
     )
+    if isinstance(model, UNet):  # the same sums in another order, up to twice as fast on CPUs
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     callbacks: list[Callback] = [checkpoint]
     if settings.ema_decay:
         callbacks.append(
@@ -101,6 +104,7 @@ def train(
             max_epochs=epochs,
             accelerator="gpu" if settings.device == "cuda" else settings.device,
             devices=1,
+            precision="bf16-mixed" if settings.precision == "bfloat16" else "32-true",
             deterministic="warn" if settings.device != "cpu" else True,
             callbacks=callbacks,
             logger=False,
@@ -156,6 +160,8 @@ def _read_finished(model: NetworkT, task: Task, path: Path) -> TrainingResult[Ne
     finished = read_json(path)
     state = torch.load(path.parent / finished["weights"], weights_only=True, map_location="cpu")["state_dict"]
     task.load_state_dict(state)
+    if isinstance(model, UNet):
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return TrainingResult(
         model=model.cpu().eval(), steps=finished["steps"], validation_loss=finished["validation_loss"]
     )

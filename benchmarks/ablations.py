@@ -1,0 +1,260 @@
+"""What makes an enhancer better: variants of the recipe mito-em-2d, one change each, all with the same short training.
+
+Scored where nothing was trained on, and on no test split: on validation sections of the source (mito_vnc, forests of
+their own), and on training slices of a target (mito_epfl, strokes on two of them, scores on six others). The latter
+decide nothing but are the question: how does it do on a data set that it never saw?
+
+    OMP_NUM_THREADS=1 python benchmarks/ablations.py --data-dir ../shared/data
+
+Writes benchmarks/results/ablations.md and .json. Each variant is a cell of its own below --output, which is not run
+again; with --variant, only that one is run, so that several processes can share the work.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from s2d_zoo._version import __version__
+from s2d_zoo.data.atomic import read_json, write_json
+from s2d_zoo.data.datasets import load_dataset
+from s2d_zoo.data.microscopes import MicroscopeVariation
+from s2d_zoo.data.network import apply_network
+from s2d_zoo.data.scores import score_masks
+from s2d_zoo.data.simulated_scribbles import simulate_scribbles
+from s2d_zoo.data.targets import binary_classes
+from s2d_zoo.enhancer.dataset import ProbabilityMap
+from s2d_zoo.enhancer.prediction import Enhancer
+from s2d_zoo.enhancer.training import EnhancerSettings, train_enhancer
+from s2d_zoo.pipeline.pretrain import PretrainSettings
+from s2d_zoo.pipeline.pretrain_sources import source_images
+from s2d_zoo.pipeline.recipes import read_recipe
+from s2d_zoo.rf_adapter.classifier import PixelClassifier
+from s2d_zoo.rf_adapter.features import FeatureSelection
+from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings
+from s2d_zoo.types import CHANNEL
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+STEPS = 1500
+TARGET = "mito_epfl"
+PAINTED = (8, 15)  #: of the target's train split
+SCORED = (1, 5, 11, 18, 20, 23)
+STROKES = ((5, 0), (15, 0), (15, 1), (40, 0))  #: per class and painted slice; seed
+FACTORS = (1.0, 1.5)  #: by which the target's probabilities are resized
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One change to the recipe."""
+
+    words: str
+    enhancer: Callable[[EnhancerSettings], EnhancerSettings] = lambda settings: settings
+    forests: str = "recipe"  #: a set of `forest_sets`
+    n_forests: int | None = None  #: as many, evenly over the stages; all where None
+
+
+def _varied(**changes: float) -> Callable[[EnhancerSettings], EnhancerSettings]:
+    return lambda settings: replace(settings, variation=replace(settings.variation, **changes))
+
+
+NOTHING = {"temperature": 0.0, "offset": 0.0, "drift": 0.0, "blur": 0.0, "noise": 0.0}
+VARIANTS: Mapping[str, Variant] = {
+    "recipe": Variant(words="as the recipe says"),
+    "forests-10": Variant(words="10 forests", n_forests=10),
+    "forests-50": Variant(words="50 forests", n_forests=50),
+    "crops-50": Variant(words="50 forests on random dense crops, no stages", forests="crops"),
+    "one-microscope-50": Variant(words="50 forests, images only as they are", forests="one-microscope"),
+    "no-variation": Variant(words="probabilities not varied", enhancer=_varied(**NOTHING)),
+    "no-gamma": Variant(words="no temperature and offset", enhancer=_varied(temperature=0.0, offset=0.0)),
+    "no-drift": Variant(words="no drift", enhancer=_varied(drift=0.0)),
+    "no-smoothing": Variant(words="no smoothing and noise", enhancer=_varied(blur=0.0, noise=0.0)),
+    "strong-variation": Variant(
+        words="probabilities varied more",
+        enhancer=_varied(temperature=0.6, offset=0.8, drift=1.0, blur=2.0, noise=0.12),
+    ),
+    "label-noise": Variant(words="one in ten objects missing in the target", enhancer=_varied(missing=0.1)),
+    "wide-zoom": Variant(
+        words="patches zoomed by 0.5 to 1.8",
+        enhancer=lambda settings: replace(settings, patches=replace(settings.patches, zoom=(0.5, 1.8))),
+    ),
+    "foreground-only": Variant(words="foreground only", enhancer=lambda settings: replace(settings, boundary=0.0)),
+    "depth-3": Variant(words="depth 3", enhancer=lambda settings: replace(settings, depth=3)),
+    "depth-5": Variant(words="depth 5", enhancer=lambda settings: replace(settings, depth=5)),
+    "wide": Variant(words="12 channels", enhancer=lambda settings: replace(settings, features=12)),
+}
+
+
+def forest_sets(settings: SourceForestSettings) -> dict[str, SourceForestSettings]:
+    """The recipe's forests, and rivals."""
+    fifty = replace(settings, n_forests=50)
+    return {
+        "recipe": settings,
+        "crops": replace(fifty, n_stages=1, dense_fraction=1.0),
+        "one-microscope": replace(fifty, microscopes=MicroscopeVariation()),
+    }
+
+
+def run(name: str, settings: PretrainSettings, folder: Path, recipe_forests: Path, data_dir: Path) -> None:
+    """Train and score one variant."""
+    variant = VARIANTS[name]
+    training, validation = source_images(settings.source, data_dir, seed=settings.seed)
+    sets = forest_sets(replace(settings.forests, seed=settings.seed))
+    where = recipe_forests if variant.forests == "recipe" else folder / f"forests-{variant.forests}"
+    forests = SourceForests(training, where, sets[variant.forests])
+    forests.grow(progress=f"{name}: forests")
+    held_out = SourceForests(
+        validation, folder / "forests-validation", replace(settings.forests, n_forests=24, seed=settings.seed + 1)
+    )
+    held_out.grow(progress="validation forests")
+    maps = forests.maps()
+    if variant.n_forests is not None:
+        chosen = _spread(forests.settings, variant.n_forests)
+        maps = [one for one in maps if one.forest in chosen]
+    short = replace(settings.enhancer.training, steps=STEPS, seed=settings.seed)
+    start = time.perf_counter()
+    trained = train_enhancer(
+        [ProbabilityMap(probabilities=one.probabilities, labels=one.labels) for one in maps],
+        [ProbabilityMap(probabilities=one.probabilities, labels=one.labels) for one in held_out.maps()],
+        variant.enhancer(replace(settings.enhancer, training=short)),
+        folder=folder / "checkpoints" / name,
+        progress=name,
+    )
+    seconds = time.perf_counter() - start
+    contract = forests.classifier(0).contract
+    enhancer = Enhancer(id=name, model=trained.model, contract=contract)
+    source = score_masks(
+        [
+            apply_network(trained.model, _as_map(one.probabilities / np.float32(255))).values[0] >= 0.5
+            for one in held_out.maps()
+        ],
+        [one.labels.values > 0 for one in held_out.maps()],
+    )
+    figures = {
+        "source": round(source.iou, 4),
+        "target": _on_target(enhancer, folder, data_dir),
+        "parameters": sum(values.numel() for values in trained.model.parameters()),
+        "receptive_radius": trained.model.receptive_radius,
+        "steps": trained.steps,
+        "seconds": round(seconds, 1),
+    }
+    write_json(folder / "cells" / f"{name}.json", figures)
+
+
+def _spread(settings: SourceForestSettings, count: int) -> set[int]:
+    """As many forests, the first ones of every stage."""
+    order = sorted(range(settings.n_forests), key=lambda number: (number % settings.per_stage, number))
+    return set(order[:count])
+
+
+def _as_map(foreground: np.ndarray[Any, Any]) -> xr.DataArray:
+    return xr.DataArray(foreground[np.newaxis].astype(np.float32), dims=(CHANNEL, "y", "x"))
+
+
+def _on_target(enhancer: Enhancer, folder: Path, data_dir: Path) -> dict[str, dict[str, float]]:
+    """IoU of forest and enhancer for each number of strokes, on slices of the target's train split."""
+    slices = load_dataset(TARGET, "train", data_dir=data_dir)
+    truth = [slices[index].labels.values > 0 for index in SCORED]
+    found: dict[str, dict[str, float]] = {}
+    for strokes, seed in STROKES:
+        maps, contract = _target_maps(strokes, seed, folder, data_dir)
+        masks = {"RF": [one.values[1] >= 0.5 for one in maps]}
+        for factor in FACTORS:
+            enhanced = [enhancer.enhance(one, contract, rescale=factor) for one in maps]
+            masks[f"x{factor:g}"] = [one.values[0] >= 0.5 for one in enhanced]
+        found[f"{strokes}-{seed}"] = {name: round(score_masks(mask, truth).iou, 4) for name, mask in masks.items()}
+    return found
+
+
+def _target_maps(strokes: int, seed: int, folder: Path, data_dir: Path) -> tuple[list[xr.DataArray], Any]:
+    """What a forest on few strokes says of the slices that are scored; kept, since every variant needs it."""
+    slices = load_dataset(TARGET, "train", data_dir=data_dir)
+    painted = [
+        simulate_scribbles(binary_classes(slices[index].labels), n_strokes=strokes, seed=seed * 1000 + index)
+        for index in PAINTED
+    ]
+    forest = PixelClassifier(random_state=seed).fit([slices[index].image for index in PAINTED], painted)
+    path = folder / "target" / f"{strokes}-{seed}.npy"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        selection = FeatureSelection()
+        kept = [forest.predict_features(selection.compute(slices[index].image)).values for index in SCORED]
+        np.save(path, np.stack(kept))
+    return [xr.DataArray(one, dims=(CHANNEL, "y", "x")) for one in np.load(path)], forest.contract
+
+
+def to_markdown(cells: Mapping[str, Mapping[str, Any]], command: str) -> str:
+    """Variants down."""
+    counts = sorted({strokes for strokes, _ in STROKES})
+
+    def mean(cell: Mapping[str, Any], strokes: int, which: str) -> float:
+        return float(np.mean([cell["target"][f"{one}-{seed}"][which] for one, seed in STROKES if one == strokes]))
+
+    rows: list[Sequence[str]] = []
+    first = next(iter(cells.values()))
+    rows.append(["Random Forest alone", "", *(f"{mean(first, count, 'RF'):.3f}" for count in counts), "", "", ""])
+    for name, cell in cells.items():
+        rows.append(
+            [
+                VARIANTS[name].words,
+                f"{cell['source']:.3f}",
+                *(f"{mean(cell, count, 'x1'):.3f}" for count in counts),
+                f"{mean(cell, 15, 'x1.5'):.3f}",
+                f"{cell['parameters'] / 1000:.0f}",
+                f"{cell['receptive_radius']}",
+            ]
+        )
+    head = ["variant", "source", *(f"target, {count} strokes" for count in counts), "15 strokes, x1.5"]
+    head += ["parameters / 1000", "reach / px"]
+    lines = [
+        "# What makes an enhancer better",
+        "",
+        f"Made by `{command}` with s2d-zoo {__version__}.",
+        f"Foreground IoU at 0.5. Every variant is the recipe mito-em-2d with one change, trained for {STEPS} steps,",
+        "one seed. *Source*: validation sections of mito_vnc, 24 forests of their own. *Target*: mito_epfl, train",
+        f"split: strokes per class on each of {len(PAINTED)} slices, scores on {len(SCORED)} others (mean of two",
+        "seeds at 15 strokes); *x1.5*: probabilities resized by that factor. No test split was looked at.",
+        "",
+        f"| {' | '.join(head)} |",
+        "|" + "---|" * len(head),
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Run all variants that are not there yet, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder with local copies of the datasets")
+    parser.add_argument("--output", type=Path, default=Path("build/ablations"), help="folder for the cells")
+    parser.add_argument(
+        "--forests", type=Path, default=Path("build/mito-em-2d/forests"), help="forests of the recipe, if grown before"
+    )
+    parser.add_argument("--variant", action="append", choices=VARIANTS, help="only this one, without the table")
+    options = parser.parse_args()
+    settings = read_recipe(ROOT / "recipes" / "mito-em-2d.toml").pretrain
+    for name in options.variant or VARIANTS:
+        if not (options.output / "cells" / f"{name}.json").exists():
+            run(name, settings, options.output, options.forests, options.data_dir)
+    if options.variant:
+        return
+    cells = {name: read_json(options.output / "cells" / f"{name}.json") for name in VARIANTS}
+    threads = os.environ.get("OMP_NUM_THREADS")
+    command = shlex.join(["python", "benchmarks/ablations.py", *sys.argv[1:]])
+    table = to_markdown(cells, f"OMP_NUM_THREADS={threads} {command}" if threads else command)
+    (RESULTS / "ablations.md").write_text(table, encoding="utf-8")
+    (RESULTS / "ablations.json").write_text(json.dumps(cells, indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Source images of an enhancer: public datasets and simulations, for training and for validation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from s2d_zoo.contract import PixelSize
+from s2d_zoo.data.datasets import LabelledImage, describe_dataset, load_dataset
+from s2d_zoo.data.synthetic import NucleiSimulation, simulate_nuclei
+from s2d_zoo.errors import ConfigError
+
+#: images simulated with one microscope and sample
+_PER_SAMPLE: Final = 3
+#: the simulated images of training, validation and evaluation never share a seed
+_SIMULATION_SEEDS: Final = {"training": 0, "validation": 1_000_000, "evaluation": 2_000_000}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceDataset:
+    """A public dataset, and which of its labels.
+
+    Raises:
+        UserInputError: for a dataset that is unknown.
+        ConfigError: for a label that it does not have.
+    """
+
+    name: str
+    label: str | None = None  #: the first that it has where ``None``
+
+    def __post_init__(self) -> None:
+        known = describe_dataset(self.name).labels
+        if self.label is not None and self.label not in known:
+            msg = f"{self.name} has the labels {', '.join(known)}; there is no {self.label!r}."
+            raise ConfigError(msg)
+
+    @classmethod
+    def parse(cls, text: str) -> "SourceDataset":
+        """Read ``name`` or ``name:label``, e.g. ``mito_vnc:membrane``."""
+        name, _, label = text.partition(":")
+        return cls(name=name, label=label or None)
+
+    def __str__(self) -> str:
+        return self.name if self.label is None else f"{self.name} ({self.label})"
+
+    def load(self, split: str, data_dir: Path | None) -> tuple[LabelledImage, ...]:
+        """One split (see `load_dataset`)."""
+        return load_dataset(self.name, split, data_dir=data_dir, label=self.label)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """Images to learn from.
+
+    Raises:
+        ConfigError: if there are none.
+    """
+
+    datasets: tuple[SourceDataset, ...] = field(default_factory=lambda: (SourceDataset(name="nuclei_dsb_fluo"),))
+    n_simulated: int = 60  #: simulated nuclei, 256 px
+    #: share of the images, of each source, that decides when to stop: of a stack its last sections, since neighbours
+    #: are alike; else random ones
+    validation: float = 0.15
+
+    def __post_init__(self) -> None:
+        if (not self.datasets and self.n_simulated < 2) or not 0 < self.validation < 1:
+            msg = f"Source images are needed, and a share of them in (0, 1) for validation, got {self}."
+            raise ConfigError(msg)
+
+
+def simulated_images(count: int, *, purpose: str, seed: int) -> list[LabelledImage]:
+    """Simulated nuclei, three images of each sample; no image of one purpose appears in another."""
+    first = _SIMULATION_SEEDS[purpose] + 100_000_000 * seed
+    images = []
+    for number in range(count):
+        simulation = NucleiSimulation.random(seed=first + number // _PER_SAMPLE)
+        image, labels = simulate_nuclei(simulation, seed=first + 500_000 + number)
+        images.append(LabelledImage(name=f"simulated-{purpose}-{number:03d}", image=image, labels=labels))
+    return images
+
+
+def source_images(
+    settings: SourceSettings, data_dir: Path | None, *, seed: int
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """The images to train on, and those of the same train splits that validate.
+
+    Raises:
+        DownloadError: if a dataset cannot be had.
+        ConfigError: if a dataset has too few images to hold one back.
+    """
+    generator = np.random.default_rng(seed)
+    training: list[LabelledImage] = []
+    validation: list[LabelledImage] = []
+    for source in settings.datasets:
+        images = source.load("train", data_dir)
+        n_validation = max(1, round(settings.validation * len(images)))
+        if n_validation >= len(images):
+            msg = f"{source} has {len(images)} image(s) to train on; at least one more is needed for validation."
+            raise ConfigError(msg)
+        order = np.arange(len(images))[::-1]
+        if describe_dataset(source.name).layout == "images":
+            order = generator.permutation(len(images))
+        validation += [images[index] for index in sorted(order[:n_validation])]
+        training += [images[index] for index in sorted(order[n_validation:])]
+    simulated = settings.n_simulated
+    training += simulated_images(simulated, purpose="training", seed=seed)
+    n_validation = max(1, round(settings.validation * simulated)) if simulated else 0
+    validation += simulated_images(n_validation, purpose="validation", seed=seed)
+    return training, validation
+
+
+def common_pixel_size(images: Sequence[LabelledImage]) -> PixelSize | None:
+    """Of all images, or None where they differ or do not say."""
+    sizes = {image.image.attrs.get("pixel_size") for image in images}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def median_diameter(images: Sequence[LabelledImage]) -> float | None:
+    """Median diameter in px of the circles with the area of each object; None where labels are no objects but masks."""
+    if all(int(image.labels.max()) <= 1 for image in images):
+        return None
+    areas = np.concatenate([np.bincount(image.labels.values.ravel())[1:] for image in images])
+    diameters: Any = 2 * np.sqrt(areas[areas > 0] / np.pi)
+    return round(float(np.median(diameters)), 1)

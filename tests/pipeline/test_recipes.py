@@ -1,0 +1,113 @@
+"""Recipes: one file says everything, and what it says wrong is told with its place."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from s2d_zoo.data.datasets import describe_dataset
+from s2d_zoo.errors import ConfigError
+from s2d_zoo.pipeline.quality_inputs import QualityTarget
+from s2d_zoo.pipeline.recipes import read_recipe
+from s2d_zoo.trainer import TrainingSettings
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+TEXT = """
+id = "tiny"
+name = "Tiny enhancer"
+description = "Enhances."
+tags = ["mitochondria"]
+seed = 3
+
+[attribution]
+authors = [{name = "Ada Lovelace"}]
+license = "CC-BY-4.0"
+
+[source]
+datasets = [{name = "mito_vnc", label = "membrane"}]
+n_simulated = 0
+
+[forests]
+n_forests = 7
+microscopes = {zoom = [0.4, 1.0], blur = 1.0}
+
+[enhancer]
+depth = 4
+patches = {size = 64}
+training = {steps = 10, precision = "bfloat16"}
+
+[[targets]]
+dataset = "mito_epfl"
+"""
+
+
+def read(tmp_path, text):
+    path = tmp_path / "tiny.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_recipe(path)
+
+
+def test_a_recipe_holds_all_settings_and_the_rest_is_as_by_default(tmp_path):
+    recipe = read(tmp_path, TEXT)
+    settings = recipe.pretrain
+    assert (recipe.id, settings.seed, settings.tags) == ("tiny", 3, ("mitochondria",))
+    assert str(settings.source.datasets[0]) == "mito_vnc (membrane)"
+    assert settings.forests.n_forests == 7
+    assert settings.forests.microscopes.zoom == (0.4, 1.0)
+    assert settings.enhancer.training == TrainingSettings(steps=10, precision="bfloat16")
+    assert settings.attribution.authors[0].name == "Ada Lovelace"
+    assert recipe.targets == (QualityTarget(dataset="mito_epfl"),)
+
+
+def test_targets_may_be_left_out(tmp_path):
+    assert read(tmp_path, TEXT.partition("[[targets]]")[0]).targets == ()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ("depth = 4", "dept = 4", "no setting enhancer.dept. Did you mean depth?"),
+        ("depth = 4", "qqqq = 4", "no setting enhancer.qqqq. There are: features, max_features, depth"),
+        ("size = 64", "siez = 64", "no setting enhancer.patches.siez. Did you mean size?"),
+        ('"mito_vnc", label', '"mito_vnc", lable', "no setting source.datasets.0.lable. Did you mean label?"),
+        ('dataset = "mito_epfl"', 'dataset = "mito_epfl"\nstructur = "x"', "no setting targets.0.structur"),
+        ("depth = 4", 'depth = "x"', "enhancer.depth: Input should be a valid integer"),
+        ("depth = 4", "depth = 9", "a multiple of 2**depth px"),
+        ('"bfloat16"', '"half"', "enhancer.training.precision: Input should be"),
+        ('label = "membrane"', 'label = "nucleus"', "mito_vnc has the labels"),
+        ("[0.4, 1.0]", "[1.0, 0.4]", "rising order"),
+        ('id = "tiny"', "", "id: Field required"),
+        ('id = "tiny"', 'id = "Not An Id"', "id"),
+        ("seed = 3", "seed = ", "not valid TOML"),
+    ],
+)
+def test_what_a_recipe_says_wrong_is_told_with_its_place(tmp_path, right, wrong, told):
+    assert right in TEXT
+    with pytest.raises(ConfigError, match=re.escape(told)) as caught:
+        read(tmp_path, TEXT.replace(right, wrong))
+    assert "tiny.toml" in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"Cannot read the recipe .*no\.toml: No such file"):
+        read_recipe(tmp_path / "no.toml")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_published_recipes_are_named_by_their_id_and_grow_a_hundred_forests(path):
+    recipe = read_recipe(path)
+    assert recipe.id == path.stem
+    assert recipe.pretrain.forests.n_forests >= 100
+    assert recipe.pretrain.forests.n_stages > 1
+    low, high = recipe.pretrain.forests.microscopes.zoom
+    assert low < high
+    assert recipe.targets
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_licences_follow_the_training_data(path):
+    settings = read_recipe(path).pretrain
+    sources = [describe_dataset(source.name).license for source in settings.source.datasets]
+    free = all(license_ == "CC0-1.0" for license_ in sources)
+    assert free or "NC" in settings.attribution.license
