@@ -19,14 +19,10 @@ from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.errors import AxesError, ConfigError, SavedFileError
 from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.pipeline import transfer, transfer_training
+from s2d_zoo.pipeline.cell_files import hash_array
 from s2d_zoo.pipeline.transfer import evaluate_transfer
 from s2d_zoo.pipeline.transfer_cells import METHODS, Cell, CellResult, load_models, plan_cells
-from s2d_zoo.pipeline.transfer_inputs import (
-    TransferInputs,
-    TransferSettings,
-    hash_array,
-    read_transfer_data,
-)
+from s2d_zoo.pipeline.transfer_inputs import TransferInputs, TransferSettings, read_transfer_data
 from s2d_zoo.pipeline.transfer_training import CellJob, run_cell
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.trainer import TrainingSettings

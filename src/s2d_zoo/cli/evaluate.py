@@ -1,8 +1,5 @@
 """`s2d-zoo evaluate`: what a model or a method is worth."""
 
-import os
-import shlex
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +7,15 @@ from typing import Any
 import rich_click as click
 
 from s2d_zoo.cli import options
-from s2d_zoo.errors import ConfigError
+from s2d_zoo.cli.evaluate_quality import command_line, quality, read_strokes
 
 
 @click.group()
 def evaluate() -> None:
     """Measure what pretraining buys."""
+
+
+evaluate.add_command(quality)
 
 
 @evaluate.command()
@@ -62,7 +62,7 @@ def transfer(**chosen: Any) -> None:  # noqa: ANN401 - the options above
     inputs = TransferInputs(**{name: chosen[name] for name in (*names, "enhancer", "base_model", "trust_code")})
     usual = ("random", "pretrained", "enhancer") if inputs.base_model else ("random", "enhancer")
     settings = TransferSettings(
-        budgets=_read_budgets(chosen["budgets"]),
+        budgets=read_strokes(chosen["budgets"], option="--budgets"),
         starts=options.split_names(chosen["starts"]) or usual,  # type: ignore[arg-type] # it checks them itself
         n_seeds=chosen["seeds"],
         forest=ForestSettings(n_estimators=chosen["trees"]),
@@ -81,27 +81,8 @@ def transfer(**chosen: Any) -> None:  # noqa: ANN401 - the options above
     except KeyboardInterrupt:
         click.echo("Interrupted. The same command goes on from the last checkpoint.", err=True)
         raise
-    report = write_transfer_report(result, output, command=_command())
+    report = write_transfer_report(result, output, command=command_line())
     if result.n_kept:
         click.echo(f"{result.n_kept} of {len(result.cells)} cells were there already.", err=True)
     click.echo(to_table(result))
     click.echo(f"report: {report}", err=True)
-
-
-def _read_budgets(text: str) -> tuple[int, ...]:
-    """``"1,5"`` as ``(1, 5)``.
-
-    Raises:
-        ConfigError: for anything but whole numbers.
-    """
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        msg = f"--budgets takes whole numbers of strokes, e.g. 1,2,5,10,20; got {text!r}."
-        raise ConfigError(msg) from None
-
-
-def _command() -> str:
-    """As it was given; results depend on the number of threads in their last bits."""
-    threads = os.environ.get("OMP_NUM_THREADS")
-    return (f"OMP_NUM_THREADS={threads} " if threads else "") + shlex.join(["s2d-zoo", *sys.argv[1:]])

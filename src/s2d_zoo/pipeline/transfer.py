@@ -1,21 +1,22 @@
 """What does pretraining buy for a number of strokes? Every start on the same strokes, scored on other images."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from s2d_zoo.data.atomic import read_json, write_json
+from s2d_zoo.data.atomic import write_json
 from s2d_zoo.data.scores import Score
 from s2d_zoo.errors import ConfigError, SavedFileError
+from s2d_zoo.pipeline.cell_files import checkpoint_folder, read_finished
 from s2d_zoo.pipeline.transfer_cells import Cell, CellResult, Models, cell_facts, load_models, plan_cells
 from s2d_zoo.pipeline.transfer_inputs import TransferData, TransferInputs, TransferSettings, read_transfer_data
 from s2d_zoo.pipeline.transfer_training import CellJob, Painting, run_cell
 
 FORMAT: Final = "s2d-zoo/transfer-cell"
 FORMAT_VERSION: Final = 1
-_CELLS, _CHECKPOINTS, _FACTS = "cells", "checkpoints", "facts.json"
+_CELLS, _CHECKPOINTS = "cells", "checkpoints"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ def evaluate_transfer(
     models = load_models(inputs, settings, data)
     cells = plan_cells(settings, with_base=models.base is not None)
     facts = {cell: cell_facts(cell, data, settings, models) for cell in cells}
-    kept = {cell: _read_finished(output, cell, facts[cell], overwrite=overwrite) for cell in cells}
+    kept = {cell: _read_cell(_file(output, cell), cell, facts[cell], overwrite=overwrite) for cell in cells}
     results: list[CellResult] = []
     painting: Painting | None = None
     for number, cell in enumerate(cells, start=1):
@@ -79,7 +80,7 @@ def evaluate_transfer(
                 settings=settings,
                 models=models,
                 painting=painting,
-                folder=_checkpoints(output, cell, facts[cell]),
+                folder=checkpoint_folder(output / _CHECKPOINTS / cell.name, facts[cell]),
                 progress=cell.start if progress else None,
             )
             finished = run_cell(job)
@@ -107,19 +108,6 @@ def _file(output: Path, cell: Cell) -> Path:
     return output / _CELLS / f"{cell.name}.json"
 
 
-def _checkpoints(output: Path, cell: Cell, facts: dict[str, Any]) -> Path:
-    """The folder for a cell's checkpoints, emptied if they are of other files, settings or versions."""
-    folder = output / _CHECKPOINTS / cell.name
-    noted = folder / _FACTS
-    if folder.exists() and not noted.is_file():
-        msg = f"{folder} is in the way: it was not made by this command. Give another --output."
-        raise ConfigError(msg)
-    if folder.exists() and read_json(noted) != facts:
-        shutil.rmtree(folder)
-    write_json(noted, facts)
-    return folder
-
-
 def _to_json(result: CellResult, facts: dict[str, Any]) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -136,43 +124,10 @@ def _to_json(result: CellResult, facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_finished(output: Path, cell: Cell, facts: dict[str, Any], *, overwrite: bool) -> CellResult | None:
-    """A cell that is there; None where it is to be run.
-
-    Raises:
-        ConfigError: if it was made from something else, and is not to be overwritten.
-        SavedFileError: if the file is damaged.
-    """
-    path = _file(output, cell)
-    if not path.is_file():
+def _read_cell(path: Path, cell: Cell, facts: dict[str, Any], *, overwrite: bool) -> CellResult | None:
+    found = read_finished(path, facts, form=FORMAT, what="a transfer curve", overwrite=overwrite)
+    if found is None:
         return None
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        msg = f"{path} is no cell of a transfer curve. Remove it, or give another --output."
-        raise SavedFileError(msg)
-    now, before = dict(_flat(facts)), dict(_flat(found.get("facts")))
-    different = sorted(name for name in {*now, *before} if now.get(name) != before.get(name))
-    if different and overwrite:
-        return None
-    if different:
-        msg = (
-            f"{path} was made with other {', '.join(different)}. Give the same files and options to go on, another "
-            "--output to begin elsewhere, or --overwrite to run such cells again."
-        )
-        raise ConfigError(msg)
-    return _from_json(cell, found, path)
-
-
-def _flat(facts: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """Single values with their names, as ``settings.training.steps``."""
-    if isinstance(facts, dict):
-        for key, value in facts.items():
-            yield from _flat(value, f"{name}.{key}".lstrip("."))
-    else:
-        yield name, facts
-
-
-def _from_json(cell: Cell, found: dict[str, Any], path: Path) -> CellResult:
     try:
         return CellResult(
             cell=cell,

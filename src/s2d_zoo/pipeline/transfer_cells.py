@@ -11,9 +11,10 @@ from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.enhancer.pretrained import load_enhancer
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.pipeline.base_models import check_base_model, open_base_model
+from s2d_zoo.pipeline.cell_files import hash_array
 from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.pipeline.record import to_plain
-from s2d_zoo.pipeline.transfer_inputs import Start, TransferData, TransferInputs, TransferSettings, hash_array
+from s2d_zoo.pipeline.transfer_inputs import Start, TransferData, TransferInputs, TransferSettings
 from s2d_zoo.zoo.collection import find_model
 
 #: the starts, and what they are compared with: ``"forest"`` is the forest alone and with the enhancer as it is,

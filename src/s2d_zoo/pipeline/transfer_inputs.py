@@ -1,6 +1,5 @@
 """What a transfer curve is measured on: labelled images to paint on, others to score on, and what was chosen."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from s2d_zoo.data.datasets import LabelledImage, load_dataset
 from s2d_zoo.data.images import read_image, read_labels
 from s2d_zoo.errors import AxesError, ConfigError, UserInputError
 from s2d_zoo.finetune.finetuning import FINETUNING_RATE, SegmentorSettings
+from s2d_zoo.pipeline.cell_files import hash_array
 from s2d_zoo.pipeline.enhancer_finetuning import EnhancerFinetuneSettings
 from s2d_zoo.rf_adapter.classifier import ForestSettings
 from s2d_zoo.types import CHANNEL
@@ -169,14 +169,6 @@ def read_transfer_data(inputs: TransferInputs) -> TransferData:
     data = TransferData(training=training, test=test, split=split)
     _check(data)
     return data
-
-
-def hash_array(array: xr.DataArray) -> str:
-    """SHA-256 over number type, shape and values, however the file packs them."""
-    values = np.ascontiguousarray(array.values)
-    digest = hashlib.sha256(f"{values.dtype.str} {values.shape}".encode())
-    digest.update(values.data)
-    return digest.hexdigest()
 
 
 def _read_pairs(images: Sequence[Path], truth: Sequence[Path], axes: str | None) -> tuple[LabelledImage, ...]:

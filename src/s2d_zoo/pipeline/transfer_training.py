@@ -20,9 +20,10 @@ from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.finetune.finetuning import SegmentorSettings, apply_segmentor, fit_segmentor, new_segmentor
 from s2d_zoo.finetune.pseudo_labels import stroke_labels
+from s2d_zoo.pipeline.cell_files import hash_array
 from s2d_zoo.pipeline.enhancer_finetuning import fit_enhancer
 from s2d_zoo.pipeline.transfer_cells import METHODS, Cell, CellResult, Kind, Models
-from s2d_zoo.pipeline.transfer_inputs import TransferData, TransferSettings, hash_array
+from s2d_zoo.pipeline.transfer_inputs import TransferData, TransferSettings
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 
 _THRESHOLD: Final = 0.5

@@ -1,0 +1,62 @@
+"""What a recipe says of the measurement of its enhancer."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from s2d_zoo.errors import ConfigError, PackageError
+from s2d_zoo.pipeline.pretrain import PretrainSettings
+from s2d_zoo.pipeline.pretrain_sources import source_images
+from s2d_zoo.pipeline.quality_inputs import DirectSettings, QualitySources
+from s2d_zoo.pipeline.recipes import Recipe
+from s2d_zoo.zoo.collection import bundled_models, find_model
+
+
+def enhancer_of(recipe: Recipe, given: str | None = None) -> Path:
+    """The package to measure: what was given, or the bundled model of the recipe's id, or what pretrain just wrote.
+
+    Args:
+        recipe: of the enhancer.
+        given: id of a bundled or downloaded model, or the path of a package.
+
+    Raises:
+        PackageError: if there is none.
+    """
+    if given is not None:
+        return find_model(given)
+    if any(entry.id == recipe.id for entry in bundled_models()):
+        return find_model(recipe.id)
+    made = Path("build") / recipe.id / f"{recipe.id}.zip"
+    if not made.is_file():
+        msg = (
+            f"There is no enhancer {recipe.id}: it is no bundled model, and {made} is not there. Make it with s2d-zoo "
+            "pretrain --recipe, or name another one with --enhancer ID|PATH."
+        )
+        raise PackageError(msg)
+    return made
+
+
+def sources_of(recipe: Recipe, *, data_dir: Path | None = None) -> QualitySources:
+    """The very images that the enhancer was trained and validated on.
+
+    Raises:
+        DownloadError: if a dataset cannot be had.
+        ConfigError: if the recipe names no dataset to measure on.
+    """
+    if not recipe.targets:
+        msg = f'The recipe of {recipe.id} names no target to measure on: add [[targets]] with dataset = "…".'
+        raise ConfigError(msg)
+    source = recipe.pretrain.source
+    training, validation = source_images(source, data_dir, seed=recipe.pretrain.seed)
+    simulated = (f"{source.n_simulated} simulated images of nuclei",) if source.n_simulated else ()
+    names = (*map(str, source.datasets), *simulated)
+    return QualitySources(names=names, training=training, validation=validation)
+
+
+def direct_like(pretrain: PretrainSettings) -> DirectSettings:
+    """Training of the direct network as that of the enhancer, which sees objects as small and as large.
+
+    Forests for the enhancer are grown at several pixel sizes, of which patches are then zoomed once more.
+    """
+    patches, zoom = pretrain.enhancer.patches, pretrain.forests.microscopes.zoom
+    low, high = (one * other for one, other in zip(patches.zoom, zoom, strict=True))
+    return DirectSettings(patches=replace(patches, zoom=(low, high)), training=pretrain.enhancer.training)

@@ -1,0 +1,56 @@
+"""Files of cells: kept as long as what they were made from stays."""
+
+import json
+
+import pytest
+import xarray as xr
+
+from s2d_zoo.errors import ConfigError, SavedFileError
+from s2d_zoo.pipeline.cell_files import checkpoint_folder, differing, hash_array, hash_arrays, read_finished
+
+FACTS = {"settings": {"steps": 3, "names": ["a"]}, "version": "1"}
+
+
+@pytest.fixture
+def cell(tmp_path):
+    path = tmp_path / "cell.json"
+    path.write_text(json.dumps({"format": "x", "facts": FACTS, "score": 1}))
+    return path
+
+
+def test_facts_that_differ_are_named(cell):
+    assert differing(FACTS, json.loads(json.dumps(FACTS))) == []
+    assert differing(FACTS, {"settings": {"steps": 4, "names": ["a"], "new": 1}}) == [
+        "settings.new",
+        "settings.steps",
+        "version",
+    ]
+    assert differing({"a": 1}, None) == ["a"]
+
+
+def test_a_cell_that_fits_is_kept_and_another_is_refused(cell, tmp_path):
+    assert read_finished(cell, FACTS, form="x", what="a test")["score"] == 1
+    assert read_finished(tmp_path / "missing.json", FACTS, form="x", what="a test") is None
+    other = {**FACTS, "version": "2"}
+    with pytest.raises(ConfigError, match=r"made with other version\..*--overwrite"):
+        read_finished(cell, other, form="x", what="a test")
+    assert read_finished(cell, other, form="x", what="a test", overwrite=True) is None
+    with pytest.raises(SavedFileError, match="no cell of a test"):
+        read_finished(cell, FACTS, form="y", what="a test", overwrite=True)
+
+
+def test_checkpoints_of_something_else_are_thrown_away(tmp_path):
+    folder = checkpoint_folder(tmp_path / "cell", FACTS)
+    (folder / "last.ckpt").write_text("")
+    assert (checkpoint_folder(folder, FACTS) / "last.ckpt").is_file()
+    assert not (checkpoint_folder(folder, {}) / "last.ckpt").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ConfigError, match="in the way"):
+        checkpoint_folder(tmp_path / "mine", FACTS)
+
+
+def test_hashes_tell_values_types_shapes_and_order_apart():
+    arrays = [xr.DataArray([[1, 2]]), xr.DataArray([[1.0, 2.0]]), xr.DataArray([[1], [2]]), xr.DataArray([[2, 1]])]
+    assert len({hash_array(one) for one in arrays}) == 4
+    assert hash_array(arrays[0]) == hash_array(arrays[0].transpose().copy().transpose())
+    assert hash_arrays(arrays) != hash_arrays(arrays[::-1])

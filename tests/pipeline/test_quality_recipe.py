@@ -1,0 +1,70 @@
+"""What a recipe says of the measurement of its enhancer."""
+
+from dataclasses import replace
+
+import pytest
+
+from s2d_zoo.data.microscopes import MicroscopeVariation
+from s2d_zoo.enhancer.training import EnhancerSettings
+from s2d_zoo.errors import ConfigError, PackageError
+from s2d_zoo.export.description import Attribution, Author
+from s2d_zoo.pipeline.pretrain import PretrainSettings
+from s2d_zoo.pipeline.pretrain_sources import SourceDataset, SourceSettings, source_images
+from s2d_zoo.pipeline.quality_recipe import direct_like, enhancer_of, sources_of
+from s2d_zoo.pipeline.recipes import Recipe
+from s2d_zoo.rf_adapter.source_forests import SourceForestSettings
+from s2d_zoo.zoo.collection import find_model
+
+from .quality_cases import NUCLEI, write_datasets
+
+
+@pytest.fixture
+def recipe():
+    pretrain = PretrainSettings(
+        id="no-such-enhancer",
+        name="Tiny enhancer",
+        description="Enhances.",
+        attribution=Attribution(authors=(Author(name="Ada"),), license="MIT"),
+        source=SourceSettings(datasets=(SourceDataset(name="mito_vnc", label="membrane"),), n_simulated=3),
+    )
+    return Recipe(pretrain=pretrain, targets=(NUCLEI,))
+
+
+def test_the_enhancer_is_what_was_given_the_bundled_one_or_what_was_just_made(recipe, package, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert enhancer_of(recipe, str(package)) == package
+    bundled = replace(recipe, pretrain=replace(recipe.pretrain, id="nuclei-fluo-2d"))
+    assert enhancer_of(bundled) == find_model("nuclei-fluo-2d")
+    with pytest.raises(PackageError, match=r"no-such-enhancer\.zip is not there\. .*--enhancer"):
+        enhancer_of(recipe)
+    made = tmp_path / "build" / "no-such-enhancer" / "no-such-enhancer.zip"
+    made.parent.mkdir(parents=True)
+    made.write_bytes(b"")
+    assert enhancer_of(recipe).resolve() == made
+
+
+def test_the_direct_network_sees_the_images_of_the_enhancer(recipe, tmp_path):
+    folder = write_datasets(tmp_path)
+    found = sources_of(recipe, data_dir=folder)
+    training, validation = source_images(recipe.pretrain.source, folder, seed=recipe.pretrain.seed)
+    assert [one.name for one in found.training] == [one.name for one in training]
+    assert [one.name for one in found.validation] == [one.name for one in validation]
+    assert found.names == ("mito_vnc (membrane)", "3 simulated images of nuclei")
+    assert found.datasets == {"mito_vnc"}
+    assert found.training[0].labels.values.mean() < 0.2
+    without = replace(recipe.pretrain, source=replace(recipe.pretrain.source, n_simulated=0))
+    assert sources_of(replace(recipe, pretrain=without), data_dir=folder).names == ("mito_vnc (membrane)",)
+
+
+def test_a_recipe_without_targets_is_refused(recipe):
+    with pytest.raises(ConfigError, match="names no target"):
+        sources_of(replace(recipe, targets=()))
+
+
+def test_the_direct_network_is_trained_as_the_enhancer_and_sees_objects_of_the_same_sizes(recipe):
+    enhancer = EnhancerSettings()
+    forests = SourceForestSettings(microscopes=MicroscopeVariation(zoom=(0.5, 2.0)))
+    direct = direct_like(replace(recipe.pretrain, enhancer=enhancer, forests=forests))
+    assert direct.training == enhancer.training
+    assert direct.patches.zoom == (enhancer.patches.zoom[0] * 0.5, enhancer.patches.zoom[1] * 2)
+    assert replace(direct.patches, zoom=enhancer.patches.zoom) == enhancer.patches
