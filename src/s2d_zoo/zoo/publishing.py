@@ -27,7 +27,7 @@ from s2d_zoo.data.atomic import read_json, write_json
 from s2d_zoo.data.cache import cache_dir
 from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.package_contents import PackageContents, is_remote
-from s2d_zoo.errors import PackageError, SavedFileError
+from s2d_zoo.errors import PackageError, SavedFileError, UploadError
 from s2d_zoo.zoo.downloads import DESCRIPTION
 from s2d_zoo.zoo.package_files import collect, copy_checked, named_files
 from s2d_zoo.zoo.upload_access import one_line
