@@ -166,7 +166,8 @@ def to_markdown(results: dict[str, list[dict[str, dict[str, Any]]]], targets: Se
         "",
         f"Made by `{command}` with s2d-zoo {__version__}. Strokes: simulated, {N_STROKES} per class on each of",
         (
-            f"{N_PAINTED} training images ({' and '.join(map(str, ONE_PAINTED))}: on one); pseudo-labels by {N_FORESTS} forests on "
+            f"{N_PAINTED} training images ({' and '.join(ONE_PAINTED)}: on one); "
+            f"pseudo-labels by {N_FORESTS} forests on "
             + ", ".join(f"{target.n_images} images of {target.name}" for target in targets)
             + f"; segmentors with their default settings ({SegmentorSettings().training.steps} steps)."
         ),

@@ -35,7 +35,6 @@ from s2d_zoo.zoo.upload_service import (
     NEW_MODEL,
     OWN_MODELS_PAGE,
     StagedModelGoneError,
-    UploadError,
     UploadService,
     is_staged_id,
 )
