@@ -228,3 +228,14 @@ def test_something_is_said_wherever_a_single_feature_is_missing(name, scale):
     less = {**whole.scales, name: tuple(one for one in whole.scales[name] if one != scale)}
     found = find_misfits(contract(features=ALL), features(less))
     assert [misfit.field for misfit in found] == ([] if less == whole.scales else ["features"])
+
+
+@pytest.mark.parametrize(("nanometer", "fits"), [(4.6, True), (11.0, True), (2.5, False), (20.0, False)])
+def test_pixel_sizes_within_those_that_were_trained_on_fit(nanometer, fits):
+    size = PixelSize(y=4.6, x=4.6, unit="nanometer")
+    taken = contract(pixel_size=size, trained_zoom=(0.4, 1.0))
+    misfits = find_misfits(taken, contract(pixel_size=PixelSize(y=nanometer, x=nanometer, unit="nanometer")))
+    assert [misfit.field for misfit in misfits] == ([] if fits else ["pixel_size"])
+    if not fits:
+        assert misfits[0].expected == "pixels of 4.6 nm to 11.5 nm"
+        assert f"to {4.6 if nanometer < 4 else 11.5:g} nm" in misfits[0].advice

@@ -161,10 +161,31 @@ def _compare_pixel_size(taken: RFContract, delivered: RFContract) -> Misfit | No
         field="pixel_size",
         expected=f"pixels of {others[0]}" if others[0] == others[1] else f"pixels of {others[0]} to {others[1]}",
         found=f"pixels of {_show_length(delivered.pixel_size)}",
-        advice=f"Rescale {_show_length(delivered.pixel_size)} to {_show_length(taken.pixel_size)}, by {factor:.3g}: "
-        "--rescale auto does it.",
+        advice=f"Rescale {_show_length(delivered.pixel_size)} to "
+        f"{_show_length(_at_zoom(taken.pixel_size, _nearest_zoom(taken, factor)))}, by "
+        f"{factor * _nearest_zoom(taken, factor):.3g}: --rescale auto does it.",
         fatal=False,
     )
+
+
+def rescale_factor(taken: RFContract, delivered: RFContract) -> float | None:
+    """By which factor to resize probabilities so that objects have a size that the enhancer knows.
+
+    1 where it was trained on objects of this size; of several sizes that it knows, the nearest one counts.
+
+    Returns:
+        The factor; None if a pixel size is unknown.
+    """
+    if taken.pixel_size is None or delivered.pixel_size is None:
+        return None
+    factor = delivered.pixel_size.in_plane_micrometer / taken.pixel_size.in_plane_micrometer
+    return factor * _nearest_zoom(taken, factor)
+
+
+def _nearest_zoom(taken: RFContract, factor: float) -> float:
+    """How many times as large as at the enhancer's own pixel size objects are to be: as they are if it knows that."""
+    smallest, largest = taken.trained_zoom
+    return min(max(1 / factor, smallest), largest)
 
 
 def _at_zoom(size: PixelSize, zoom: float) -> PixelSize:

@@ -129,3 +129,14 @@ def test_forward_is_the_sigmoid_of_the_logits():
 def test_wrong_arguments_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         UNet(**wrong)
+
+
+def test_no_level_is_wider_than_the_limit_and_none_is_narrower_than_the_first():
+    def widths(**kwargs):
+        return [block[0].out_channels for block in UNet(features=4, depth=3, **kwargs).encoder]
+
+    assert widths() == widths(max_features=32) == [4, 8, 16, 32]
+    assert widths(max_features=10) == [4, 8, 10, 10]
+    assert widths(max_features=2) == [4, 4, 4, 4]
+    image = torch.rand(1, 1, 16, 24)
+    assert UNet(features=4, depth=3, max_features=10).eval()(image).shape == (1, 2, 16, 24)

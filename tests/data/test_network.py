@@ -16,6 +16,7 @@ from s2d_zoo.architectures.sources import PIXEL_FOREST_FILE, UNET_FILE, packaged
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data import network
 from s2d_zoo.data.network import (
+    EARLIER_ARCHITECTURES,
     FORMAT_VERSION,
     apply_network,
     channels_of,
@@ -386,3 +387,18 @@ def test_weights_that_would_run_code_are_refused_without_running_it(unpacked):
     with pytest.raises(PackageError, match=r"wants to call getattr\. Other content .* is not loaded"):
         read_packaged_network(describe(folder, kwargs), folder)
     assert not (folder / "sprung").exists()
+
+
+@pytest.mark.parametrize("max_features", [None, 2, 3, 4, 8])
+def test_a_network_of_limited_width_is_built_again(tmp_path, max_features):
+    model = UNet(features=2, depth=2, max_features=max_features).eval()
+    assert ("max_features" in network_kwargs(model)) == (max_features in {2, 3, 4})
+    assert UNet(**network_kwargs(model)).load_state_dict(model.state_dict())
+    assert equal(load_network(save_network(model, tmp_path / "network.safetensors")), model)
+
+
+@pytest.mark.parametrize("architecture", sorted(EARLIER_ARCHITECTURES))
+def test_packages_with_an_earlier_architecture_are_read(unpacked, model, architecture):
+    rdf, folder = unpacked
+    rdf["weights"]["pytorch_state_dict"]["architecture"]["sha256"] = architecture
+    assert equal(read_packaged_network(rdf, folder), model)

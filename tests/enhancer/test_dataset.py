@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2d_zoo.data.patches import IMAGE, TARGET, WEIGHT, PatchSettings
-from s2d_zoo.enhancer.dataset import ProbabilityMap, make_patches
-from s2d_zoo.errors import UserInputError
+from s2d_zoo.enhancer.dataset import ProbabilityMap, ProbabilityVariation, make_patches
+from s2d_zoo.errors import ConfigError, UserInputError
 
 SETTINGS = PatchSettings(size=32)
 STILL = PatchSettings(size=32, augment=False)
@@ -86,3 +86,27 @@ def test_boundaries_are_as_thin_in_the_patch_whatever_its_zoom():
 def test_no_maps_are_refused():
     with pytest.raises(UserInputError, match="nothing to train on"):
         make_patches([], SETTINGS, seed=0)
+
+
+def test_without_variation_the_probabilities_are_only_moved():
+    nothing = ProbabilityVariation(temperature=0, offset=0, drift=0, blur=0, noise=0)
+    flat = ProbabilityMap(probabilities=np.full((48, 60), 102, np.uint8), labels=probability_map().labels)
+    for index in range(8):
+        assert make_patches([flat], SETTINGS, variation=nothing, seed=0)[index][IMAGE].numpy() == pytest.approx(0.4)
+    varied = make_patches([flat], SETTINGS, seed=0)
+    assert any(float(varied[index][IMAGE].std()) > 0.01 for index in range(8))
+
+
+def test_objects_may_be_missing_in_the_target_but_none_is_added():
+    one = probability_map()
+    whole = make_patches([one], SETTINGS, seed=0)
+    some = make_patches([one], SETTINGS, variation=ProbabilityVariation(missing=0.5), seed=0)
+    shares = [float(some[index][TARGET][0].sum() / whole[index][TARGET][0].sum().clamp_min(1)) for index in range(12)]
+    assert 0 <= min(shares) < max(shares) <= 1
+    assert all((some[index][TARGET][0] <= whole[index][TARGET][0]).all() for index in range(12))
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -0.1}, {"noise": -1}, {"missing": 1.0}, {"missing": -0.1}], ids=str)
+def test_variations_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ConfigError, match="must not be negative"):
+        ProbabilityVariation(**wrong)

@@ -154,3 +154,12 @@ def test_progress_goes_to_stderr(enhancer, delivered, capfd):
     out, err = capfd.readouterr()
     assert out == ""
     assert "enhancing" in err
+
+
+@pytest.mark.parametrize(
+    ("pixel_size", "factor"), [(0.5, 1.0), (0.8, 1.0), (1.0, 1.0), (2.0, 2.0), (0.25, 0.5)], ids=str
+)
+def test_objects_of_a_size_that_was_trained_on_are_left_as_they_are(enhancer, delivered, pixel_size, factor):
+    contract = with_pixel_size(delivered, 0.5).model_copy(update={"trained_zoom": (0.5, 1.0)})  # pixels of 0.5 to 1 µm
+    known = Enhancer(id="x", model=enhancer.model, contract=contract)
+    assert known.rescale_factor(with_pixel_size(delivered, pixel_size)) == pytest.approx(factor)

@@ -1,5 +1,7 @@
 """Training an enhancer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from s2d_zoo.enhancer.dataset import ProbabilityMap
 from s2d_zoo.enhancer.training import EnhancerSettings, train_enhancer
 from s2d_zoo.errors import ConfigError, UserInputError
 from s2d_zoo.trainer import TrainingSettings
+from s2d_zoo.trainer.losses import weighted_bce_and_dice
 
 
 @pytest.fixture
@@ -58,7 +61,39 @@ def test_training_needs_maps_to_learn_from_and_maps_to_stop_by(tmp_path, maps):
         train_enhancer(maps, [], tiny(), folder=tmp_path)
 
 
-@pytest.mark.parametrize("wrong", [{"features": 0}, {"depth": 0}, {"depth": 3, "patches": PatchSettings(size=20)}])
+@pytest.mark.parametrize(
+    "wrong", [{"features": 0}, {"boundary": -1}, {"depth": 0}, {"depth": 3, "patches": PatchSettings(size=20)}]
+)
 def test_a_network_that_cannot_be_built_is_refused_at_once(wrong):
     with pytest.raises(ConfigError):
         EnhancerSettings(**wrong)
+
+
+def test_the_boundary_counts_as_much_as_it_is_said_to():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 2, 8, 8, generator=generator, requires_grad=True)
+    target = (torch.rand(2, 2, 8, 8, generator=generator) > 0.5).float()
+    weight = torch.ones(2, 1, 8, 8)
+    both = training._BothOutputs(1.0)(logits, target, weight)
+    torch.testing.assert_close(both, weighted_bce_and_dice(logits, target, weight))
+    training._BothOutputs(0.0)(logits, target, weight).backward()
+    assert logits.grad[:, 1].abs().max() == 0
+    assert logits.grad[:, 0].abs().min() > 0
+
+
+def test_a_network_may_be_limited_in_width(tmp_path, maps):
+    settings = replace(tiny(), max_features=3)
+    model = train_enhancer(maps, maps, settings, folder=tmp_path).model
+    assert [block[0].out_channels for block in model.encoder] == [2, 3, 3]
+
+
+def test_layers_in_bfloat16_give_weights_in_float32_as_they_are_stored_elsewhere(tmp_path, maps):
+    usual = train_enhancer(maps, maps, tiny(), folder=tmp_path / "usual").model
+    model = train_enhancer(maps, maps, tiny(precision="bfloat16"), folder=tmp_path / "half").model
+    for name, values in model.state_dict().items():
+        if values.is_floating_point():
+            assert values.dtype == torch.float32
+        assert values.is_contiguous()
+        assert values.stride() == usual.state_dict()[name].stride()
+    assert not torch.equal(model.head.weight, usual.head.weight)
+    torch.testing.assert_close(model.head.weight, usual.head.weight, rtol=0.1, atol=0.02)

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import RFContract
-from s2d_zoo.contract_fit import Misfit, check_fit, matching_channels
+from s2d_zoo.contract_fit import Misfit, check_fit, matching_channels, rescale_factor
 from s2d_zoo.data.axes import as_image
 from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.packaged_model import PackagedModel
@@ -46,13 +46,12 @@ class Enhancer:
         Raises:
             ConfigError: if a pixel size is unknown.
         """
-        if self.contract.pixel_size is None or delivered.pixel_size is None:
+        factor = rescale_factor(self.contract, delivered)
+        if factor is None:
             whose = "enhancer" if self.contract.pixel_size is None else "image"
             msg = f"Cannot tell how to rescale: the pixel size of the {whose} is unknown. Give --rescale a factor."
             raise ConfigError(msg)
-        factor = delivered.pixel_size.in_plane_micrometer / self.contract.pixel_size.in_plane_micrometer
-        smallest, largest = self.contract.trained_zoom
-        return factor * min(max(1 / factor, smallest), largest)
+        return factor
 
     def enhance(
         self,
