@@ -94,10 +94,14 @@ def apply_network(
     blocking = _blocking(model, image)
     was_training = model.training
     model.eval()
+    if isinstance(model, UNet):  # the same sums in another order, up to twice as fast on CPUs
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
         return map_blocks(run, image, blocking=blocking, progress=progress)
     finally:
         model.train(was_training)
+        if isinstance(model, UNet):
+            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _blocking(model: Network | PackagedNetwork, image: xr.DataArray) -> Blocking:
