@@ -10,7 +10,8 @@ from s2d_zoo.errors import ConfigError, PackageError
 from s2d_zoo.export.description import Attribution, Author
 from s2d_zoo.pipeline.pretrain import PretrainSettings
 from s2d_zoo.pipeline.pretrain_sources import SourceDataset, SourceSettings, source_images
-from s2d_zoo.pipeline.quality_recipe import direct_like, enhancer_of, sources_of
+from s2d_zoo.pipeline.quality_inputs import QualitySettings
+from s2d_zoo.pipeline.quality_recipe import direct_like, enhancer_of, segmentors_like, sources_of
 from s2d_zoo.pipeline.recipes import Recipe
 from s2d_zoo.rf_adapter.source_forests import SourceForestSettings
 from s2d_zoo.zoo.collection import find_model
@@ -68,3 +69,12 @@ def test_the_direct_network_is_trained_as_the_enhancer_and_sees_objects_of_the_s
     assert direct.training == enhancer.training
     assert direct.patches.zoom == (enhancer.patches.zoom[0] * 0.5, enhancer.patches.zoom[1] * 2)
     assert replace(direct.patches, zoom=enhancer.patches.zoom) == enhancer.patches
+
+
+def test_segmentors_are_trained_in_the_precision_of_the_enhancer_and_weighted_as_asked_for(recipe):
+    pretrain = recipe.pretrain
+    usual = QualitySettings().segmentor
+    assert segmentors_like(pretrain, weighting="consensus") == usual
+    half = replace(pretrain.enhancer, training=replace(pretrain.enhancer.training, precision="bfloat16"))
+    other = segmentors_like(replace(pretrain, enhancer=half), weighting="none")
+    assert other == replace(usual, weighting="none", training=replace(usual.training, precision="bfloat16"))

@@ -32,6 +32,7 @@ from s2d_zoo.errors import ConfigError
 @click.option("--training-seeds", default=3, show_default=True, help="How often networks are trained.")
 @click.option("--forests", default=5, show_default=True, help="Forests of a consensus.")
 @options.trees
+@options.weighting
 @click.option("--steps", default=1000, show_default=True, help="Training steps of each segmentor.")
 @click.option("--direct-steps", type=int, help="Training steps of the direct network; those of the enhancer without.")
 @click.option("--output", required=True, type=options.FILE, help="Folder; finished cells in it are not run again.")
@@ -41,7 +42,12 @@ def quality(**chosen: Any) -> None:  # noqa: ANN401 - the options above
     """Forest, enhancer, segmentors and rivals on other datasets, with strokes simulated there."""
     from s2d_zoo.pipeline.quality import evaluate_quality  # noqa: PLC0415 - heavy
     from s2d_zoo.pipeline.quality_inputs import QualitySettings  # noqa: PLC0415 - heavy
-    from s2d_zoo.pipeline.quality_recipe import direct_like, enhancer_of, sources_of  # noqa: PLC0415 - heavy
+    from s2d_zoo.pipeline.quality_recipe import (  # noqa: PLC0415 - heavy
+        direct_like,
+        enhancer_of,
+        segmentors_like,
+        sources_of,
+    )
     from s2d_zoo.pipeline.quality_report import to_table, write_quality_report  # noqa: PLC0415 - heavy
     from s2d_zoo.pipeline.recipes import read_recipe  # noqa: PLC0415 - heavy
     from s2d_zoo.rf_adapter.classifier import ForestSettings  # noqa: PLC0415 - heavy
@@ -54,6 +60,7 @@ def quality(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         n_training_seeds=chosen["training_seeds"],
         n_forests=chosen["forests"],
         forest=ForestSettings(n_estimators=chosen["trees"]),
+        segmentor=segmentors_like(recipe.pretrain, weighting=chosen["weighting"]),
         direct=direct_like(recipe.pretrain),
     ).with_steps(segmentor=chosen["steps"], direct=chosen["direct_steps"])
     output: Path = chosen["output"]

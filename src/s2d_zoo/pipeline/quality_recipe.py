@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from s2d_zoo.errors import ConfigError, PackageError
+from s2d_zoo.finetune.finetuning import SegmentorSettings
+from s2d_zoo.finetune.weighting import Weighting
 from s2d_zoo.pipeline.pretrain import PretrainSettings
 from s2d_zoo.pipeline.pretrain_sources import source_images
-from s2d_zoo.pipeline.quality_inputs import DirectSettings, QualitySources
+from s2d_zoo.pipeline.quality_inputs import DirectSettings, QualitySettings, QualitySources
 from s2d_zoo.pipeline.recipes import Recipe
 from s2d_zoo.zoo.collection import bundled_models, find_model
 
@@ -50,6 +52,13 @@ def sources_of(recipe: Recipe, *, data_dir: Path | None = None) -> QualitySource
     simulated = (f"{source.n_simulated} simulated images of nuclei",) if source.n_simulated else ()
     names = (*map(str, source.datasets), *simulated)
     return QualitySources(names=names, training=training, validation=validation)
+
+
+def segmentors_like(pretrain: PretrainSettings, *, weighting: Weighting) -> SegmentorSettings:
+    """Training of the segmentors, in the precision in which the enhancer was trained."""
+    usual = QualitySettings().segmentor
+    precision = pretrain.enhancer.training.precision
+    return replace(usual, weighting=weighting, training=replace(usual.training, precision=precision))
 
 
 def direct_like(pretrain: PretrainSettings) -> DirectSettings:
