@@ -143,3 +143,17 @@ def test_metadata_are_switched_back_on_whatever_happens():
     with pytest.raises(ZeroDivisionError), without_metadata():
         1 / get_track_meta()
     assert get_track_meta() == before
+
+
+@pytest.mark.parametrize("size", [(200, 200), (70, 90)])
+def test_varied_patches_come_from_everywhere_whatever_the_largest_window(size):
+    """If the window were as large as the smallest zoom needs, larger zooms would see the middle of images only."""
+    height, width = size
+    position = np.stack(np.indices(size)).astype(np.float32)
+    one = PatchSource(image=position, target=position[:1], weight=None, focus=NOWHERE)
+    dataset = PatchDataset([one], PatchSettings(size=16, zoom=(0.3, 2.0)))
+    centres = np.stack([dataset[number]["image"][:, 8, 8].numpy() for number in range(150)])
+    assert centres[:, 0].min() < 0.25 * height
+    assert centres[:, 0].max() > 0.75 * height
+    assert centres[:, 1].min() < 0.25 * width
+    assert centres[:, 1].max() > 0.75 * width

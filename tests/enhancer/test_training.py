@@ -9,7 +9,7 @@ import xarray as xr
 
 from s2d_zoo.data.patches import PatchSettings
 from s2d_zoo.enhancer import training
-from s2d_zoo.enhancer.dataset import ProbabilityMap
+from s2d_zoo.enhancer.dataset import ProbabilityMap, ProbabilityVariation
 from s2d_zoo.enhancer.training import EnhancerSettings, train_enhancer
 from s2d_zoo.errors import ConfigError, UserInputError
 from s2d_zoo.trainer import TrainingSettings
@@ -97,3 +97,27 @@ def test_layers_in_bfloat16_give_weights_in_float32_as_they_are_stored_elsewhere
         assert values.stride() == usual.state_dict()[name].stride()
     assert not torch.equal(model.head.weight, usual.head.weight)
     torch.testing.assert_close(model.head.weight, usual.head.weight, rtol=0.1, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"variation": ProbabilityVariation(noise=0)},
+        {"boundary": 0.5},
+        {"patches": PatchSettings(size=32, zoom=(0.9, 1))},
+    ],
+    ids=["variation", "boundary", "patches"],
+)
+def test_weights_of_other_settings_are_not_taken_for_those_that_were_asked_for(tmp_path, maps, change):
+    train_enhancer(maps, maps, tiny(), folder=tmp_path)
+    with pytest.raises(ConfigError, match="with other settings"):
+        train_enhancer(maps, maps, replace(tiny(), **change), folder=tmp_path)
+
+
+def test_weights_of_other_maps_are_not_taken_either(tmp_path, maps):
+    train_enhancer(maps, maps, tiny(), folder=tmp_path)
+    other = [replace(maps[0], probabilities=255 - maps[0].probabilities)]
+    with pytest.raises(ConfigError, match="with other validation maps"):
+        train_enhancer(maps, other, tiny(), folder=tmp_path)
+    with pytest.raises(ConfigError, match="with other maps"):
+        train_enhancer(other, maps, tiny(), folder=tmp_path)

@@ -14,7 +14,7 @@ FACTS = {"settings": {"steps": 3, "names": ["a"]}, "version": "1"}
 @pytest.fixture
 def cell(tmp_path):
     path = tmp_path / "cell.json"
-    path.write_text(json.dumps({"format": "x", "facts": FACTS, "score": 1}))
+    path.write_text(json.dumps({"format": "x", "format_version": 1, "facts": FACTS, "score": 1}))
     return path
 
 
@@ -29,14 +29,14 @@ def test_facts_that_differ_are_named(cell):
 
 
 def test_a_cell_that_fits_is_kept_and_another_is_refused(cell, tmp_path):
-    assert read_finished(cell, FACTS, form="x", what="a test")["score"] == 1
-    assert read_finished(tmp_path / "missing.json", FACTS, form="x", what="a test") is None
+    assert read_finished(cell, FACTS, form="x", version=1, what="a test")["score"] == 1
+    assert read_finished(tmp_path / "missing.json", FACTS, form="x", version=1, what="a test") is None
     other = {**FACTS, "version": "2"}
     with pytest.raises(ConfigError, match=r"made with other version\..*--overwrite"):
-        read_finished(cell, other, form="x", what="a test")
-    assert read_finished(cell, other, form="x", what="a test", overwrite=True) is None
+        read_finished(cell, other, form="x", version=1, what="a test")
+    assert read_finished(cell, other, form="x", version=1, what="a test", overwrite=True) is None
     with pytest.raises(SavedFileError, match="no cell of a test"):
-        read_finished(cell, FACTS, form="y", what="a test", overwrite=True)
+        read_finished(cell, FACTS, form="y", version=1, what="a test", overwrite=True)
 
 
 def test_checkpoints_of_something_else_are_thrown_away(tmp_path):
@@ -54,3 +54,9 @@ def test_hashes_tell_values_types_shapes_and_order_apart():
     assert len({hash_array(one) for one in arrays}) == 4
     assert hash_array(arrays[0]) == hash_array(arrays[0].transpose().copy().transpose())
     assert hash_arrays(arrays) != hash_arrays(arrays[::-1])
+
+
+def test_a_cell_that_was_computed_otherwise_is_none(cell):
+    with pytest.raises(ConfigError, match="other version of the format"):
+        read_finished(cell, FACTS, form="x", version=2, what="a test")
+    assert read_finished(cell, FACTS, form="x", version=2, what="a test", overwrite=True) is None

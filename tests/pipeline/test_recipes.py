@@ -80,6 +80,9 @@ def test_targets_may_be_left_out(tmp_path):
         ('id = "tiny"', "", "id: Field required"),
         ('id = "tiny"', 'id = "Not An Id"', "id"),
         ("seed = 3", "seed = ", "not valid TOML"),
+        ("n_forests = 7", "seed = 7", "leave out forests.seed"),
+        ("steps = 10", "seed = 10", "leave out enhancer.training.seed"),
+        ("depth = 4", "max_features = 0", "at least 1 channel"),
     ],
 )
 def test_what_a_recipe_says_wrong_is_told_with_its_place(tmp_path, right, wrong, told):

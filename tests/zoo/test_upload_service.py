@@ -305,3 +305,9 @@ def test_passwords_and_proxies_of_the_environment_stay_out_of_it(stub, weights, 
 def test_a_server_is_asked_only_where_its_address_may_be(stub):
     with pytest.raises(ConfigError, match="not encrypted"):
         UploadService("http://zoo.example", Token(TOKEN))
+
+
+def test_what_a_server_says_is_told_without_addresses_that_give_access():
+    service = UploadService("http://127.0.0.1:9", Token("secret-token"))
+    said = service._words('no: https://storage.example/bucket/file?X-Signature=abc and "http://b.example/c" end')
+    assert said == 'no: https://storage.example/… and "http://b.example/…" end'

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import torch
 from monai.data.meta_obj import get_track_meta, set_track_meta
-from monai.transforms import Compose, RandAffined, RandFlipd
+from monai.transforms import Affined, Compose, Flipd
 from torch.utils.data import Dataset
 
 from s2d_zoo.errors import UserInputError
@@ -21,6 +21,11 @@ Sample: TypeAlias = dict[str, torch.Tensor]
 IMAGE: Final = "image"
 TARGET: Final = "target"
 WEIGHT: Final = "weight"
+
+#: of a patch, at most
+_SHEAR: Final = 0.1
+#: of the logarithm of the zoom along y and x, at most, in opposite directions
+_ASPECT: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +50,7 @@ class PatchSettings:
     """How patches are cut and varied."""
 
     size: int = 128  #: px
-    #: factors by which objects may shrink and grow
+    #: factors by which objects may shrink and grow; drawn as logarithms
     zoom: tuple[float, float] = (0.6, 1.9)
     #: interpolate targets (soft labels); labels of instances are not interpolated
     soft_target: bool = False
@@ -80,26 +85,19 @@ class PatchDataset(Dataset[Sample]):
         self._settings = settings
         self._finish = finish
         self._seed = seed
-        self._augment = _augmentation(settings) if settings.augment else None
 
     def __getitem__(self, index: int) -> Sample:
         generator = np.random.default_rng((self._seed, index))
         source = self._sources[int(generator.integers(len(self._sources)))]
-        margin = self._settings.zoom[0] if self._settings.augment else 1.0
-        window = int(np.ceil(self._settings.size / min(1.0, margin)))
-        sample = _cut(source, window, generator)
-        if self._augment is not None:
-            sample = _vary(self._augment, sample, generator)
+        if self._settings.augment:
+            change = _Change.draw(self._settings, generator)
+            sample = change.apply(_cut(source, change.window, generator), self._settings)
+        else:
+            sample = _fill(_cut(source, self._settings.size, generator), self._settings.size)
         patch = {key: torch.as_tensor(np.asarray(values)) for key, values in sample.items()}
         if WEIGHT not in patch:
             patch[WEIGHT] = torch.ones_like(patch[IMAGE][:1])
         return self._finish(patch, generator) if self._finish else patch
-
-
-def _vary(augment: Compose, sample: Mapping[str, Any], generator: np.random.Generator) -> dict[str, Any]:
-    augment.set_random_state(seed=int(generator.integers(2**31)))
-    with without_metadata():
-        return dict(augment(sample))
 
 
 @contextmanager
@@ -113,30 +111,53 @@ def without_metadata() -> Iterator[None]:
         set_track_meta(before)
 
 
-def _augmentation(settings: PatchSettings) -> Compose:
-    keys = (IMAGE, TARGET, WEIGHT)
-    # monai scales the sampling grid, so its factors are the inverse of the objects'
-    low, high = 1 / settings.zoom[1] - 1, 1 / settings.zoom[0] - 1
-    return Compose(
-        [
-            RandFlipd(keys, prob=0.5, spatial_axis=0, allow_missing_keys=True),
-            RandAffined(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """How one patch is turned, flipped, sheared and resized."""
+
+    angle: float
+    flip: bool
+    shear: tuple[float, float]
+    zoom: tuple[float, float]  #: y, x
+    window: int  #: px, side of what it needs of the image, and no more: patches are to come from everywhere in it
+
+    @classmethod
+    def draw(cls, settings: PatchSettings, generator: np.random.Generator) -> "_Change":
+        low, high = np.log(settings.zoom)
+        zoom, aspect = generator.uniform(low, high), generator.uniform(-_ASPECT, _ASPECT)
+        factors = np.exp(np.clip([zoom + aspect, zoom - aspect], low, high))
+        angle = float(generator.uniform(-np.pi, np.pi))
+        side = abs(np.cos(angle)) + abs(np.sin(angle)) + _SHEAR  # of the upright square around the turned one
+        return cls(
+            angle=angle,
+            flip=bool(generator.random() < 0.5),
+            shear=(float(generator.uniform(-_SHEAR, _SHEAR)), float(generator.uniform(-_SHEAR, _SHEAR))),
+            zoom=(float(factors[0]), float(factors[1])),
+            window=int(np.ceil(settings.size * side / factors.min())),
+        )
+
+    def apply(self, sample: Mapping[str, np.ndarray[Any, Any]], settings: PatchSettings) -> dict[str, Any]:
+        """The patch around the middle; beyond the image's borders it is mirrored."""
+        keys = tuple(sample)
+        modes = {IMAGE: "bilinear", TARGET: "bilinear" if settings.soft_target else "nearest", WEIGHT: "nearest"}
+        steps: list[Any] = [Flipd(keys, spatial_axis=0)] if self.flip else []
+        steps.append(
+            Affined(
                 keys,
                 spatial_size=(settings.size, settings.size),
-                prob=1.0,
-                rotate_range=np.pi,
-                shear_range=0.1,
-                scale_range=((low, high), (low, high)),  # y, x; two numbers would be two widths around 0
-                mode=("bilinear", "bilinear" if settings.soft_target else "nearest", "nearest"),
+                rotate_params=self.angle,
+                shear_params=self.shear,
+                scale_params=tuple(1 / zoom for zoom in self.zoom),  # of the sampling grid: the inverse of the objects'
+                mode=[modes[key] for key in keys],
                 padding_mode="reflection",
-                allow_missing_keys=True,
-            ),
-        ]
-    )
+            )
+        )
+        with without_metadata():
+            return dict(Compose(steps)(dict(sample)))
 
 
 def _cut(source: PatchSource, size: int, generator: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
-    """A square window; images smaller than it are mirrored outwards."""
+    """A square window, or as much of it as the image has."""
     height, width = source.image.shape[1:]
     if len(source.focus) and generator.random() < 0.5:
         centre = np.array(divmod(int(source.focus[generator.integers(len(source.focus))]), width))
@@ -144,11 +165,13 @@ def _cut(source: PatchSource, size: int, generator: np.random.Generator) -> dict
         centre = np.array([generator.integers(height), generator.integers(width)])
     room = np.maximum(np.array([height, width]) - size, 0)
     y, x = np.clip(centre - size // 2, 0, room)
-    short = [(0, 0), (0, max(0, size - height)), (0, max(0, size - width))]
     window = (slice(None), slice(y, y + size), slice(x, x + size))
     planes = {IMAGE: source.image, TARGET: source.target, WEIGHT: source.weight}
-    return {
-        key: np.pad(values[window], short, mode="symmetric").astype(np.float32)
-        for key, values in planes.items()
-        if values is not None
-    }
+    return {key: values[window].astype(np.float32) for key, values in planes.items() if values is not None}
+
+
+def _fill(sample: Mapping[str, np.ndarray[Any, Any]], size: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Mirror outwards what is smaller than a patch."""
+    height, width = sample[IMAGE].shape[1:]
+    short = [(0, 0), (0, size - height), (0, size - width)]
+    return {key: np.pad(values, short, mode="symmetric") for key, values in sample.items()}

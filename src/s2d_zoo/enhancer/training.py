@@ -1,15 +1,19 @@
 """Training an enhancer over the output of many forests."""
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 from torch.utils.data import Subset
 
 from s2d_zoo.architectures.unet import UNet
+from s2d_zoo.data.atomic import read_json, write_json
 from s2d_zoo.data.patches import PatchSettings
 from s2d_zoo.enhancer.dataset import ProbabilityMap, ProbabilityVariation, make_patches
 from s2d_zoo.errors import ConfigError
@@ -18,6 +22,8 @@ from s2d_zoo.trainer.losses import weighted_bce_and_dice
 from s2d_zoo.types import OUTPUT_CHANNELS
 
 _VALIDATION_PATCHES: Final = 96
+#: beside the checkpoints
+_FACTS: Final = "enhancer.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +44,9 @@ class EnhancerSettings:
 
     def __post_init__(self) -> None:
         check_network_size(self.features, self.depth, patch=self.patches.size)
+        if self.max_features is not None and self.max_features < 1:
+            msg = f"A level has at least 1 channel, got max_features = {self.max_features}. Leave it out for no limit."
+            raise ConfigError(msg)
         if not 0 <= self.boundary < math.inf:
             msg = f"The boundary counts 0 or more in the loss, got {self.boundary}."
             raise ConfigError(msg)
@@ -64,6 +73,7 @@ def train_enhancer(
         UserInputError: if there are no maps.
         ConfigError: if the folder holds another training.
     """
+    _check_same_training(folder, maps, validation_maps, settings)
     seed = settings.training.seed
     torch.manual_seed(seed)
     model = UNet(
@@ -86,6 +96,36 @@ def train_enhancer(
         loss=_BothOutputs(settings.boundary),
         progress=progress,
     )
+
+
+def _check_same_training(
+    folder: Path, maps: Sequence[ProbabilityMap], validation_maps: Sequence[ProbabilityMap], settings: EnhancerSettings
+) -> None:
+    """Checkpoints are of these maps and settings: else the weights would not be what the package says of them."""
+    described = {
+        "settings": json.loads(json.dumps(asdict(settings))),
+        "maps": _hash_maps(maps),
+        "validation maps": _hash_maps(validation_maps),
+    }
+    path = folder / _FACTS
+    if path.exists() and read_json(path) != described:
+        found = read_json(path)
+        changed = sorted(key for key in described if found.get(key) != described[key])
+        msg = (
+            f"{folder} holds a training of an enhancer with other {' and '.join(changed)}. Choose another folder, or "
+            "remove this one to train anew."
+        )
+        raise ConfigError(msg)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, described)
+
+
+def _hash_maps(maps: Sequence[ProbabilityMap]) -> str:
+    digest = hashlib.sha256()
+    for one in maps:
+        digest.update(np.ascontiguousarray(one.probabilities))
+        digest.update(np.ascontiguousarray(one.labels.values))
+    return digest.hexdigest()
 
 
 class _BothOutputs:

@@ -35,7 +35,7 @@ def hash_arrays(arrays: Iterable[xr.DataArray]) -> str:
 
 
 def read_finished(
-    path: Path, facts: dict[str, Any], *, form: str, what: str, overwrite: bool = False
+    path: Path, facts: dict[str, Any], *, form: str, version: int, what: str, overwrite: bool = False
 ) -> dict[str, Any] | None:
     """The contents of a finished cell; None where it is to be run.
 
@@ -43,6 +43,7 @@ def read_finished(
         path: of the cell.
         facts: of now; those of the cell stand in its file as ``facts``.
         form: the ``format`` that the file must state.
+        version: its ``format_version``: another one means that cells are computed otherwise.
         what: it is a cell of, in words.
         overwrite: run it again if it was made from something else.
 
@@ -57,6 +58,8 @@ def read_finished(
         msg = f"{path} is no cell of {what}. Remove it, or give another --output."
         raise SavedFileError(msg)
     different = differing(facts, found.get("facts"))
+    if found.get("format_version") != version:
+        different = ["version of the format", *different]
     if different and overwrite:
         return None
     if different:

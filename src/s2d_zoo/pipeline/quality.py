@@ -40,7 +40,7 @@ from s2d_zoo.pipeline.record import Clock
 from s2d_zoo.trainer import check_network_size
 
 DIRECT_FORMAT: Final = "s2d-zoo/direct-network"
-DIRECT_FORMAT_VERSION: Final = 1
+DIRECT_FORMAT_VERSION: Final = 2
 _CELLS, _CHECKPOINTS, _DIRECT = "cells", "checkpoints", "direct"
 
 
@@ -222,6 +222,7 @@ class _Run:
             self._output / _DIRECT / f"seed{seed}.json",
             self._direct_facts[seed],
             form=DIRECT_FORMAT,
+            version=DIRECT_FORMAT_VERSION,
             what="a direct network",
             overwrite=self._overwrite,
         )

@@ -27,7 +27,8 @@ from s2d_zoo.pipeline.quality_inputs import (
 from s2d_zoo.pipeline.record import to_plain
 
 FORMAT: Final = "s2d-zoo/quality-cell"
-FORMAT_VERSION: Final = 1
+#: of how cells are computed, too
+FORMAT_VERSION: Final = 2
 
 Kind: TypeAlias = Literal["probabilities", "pseudo-labels", "strokes-only", "ceiling", "direct"]
 #: those that are trained on the target; all but the ceiling on strokes
@@ -203,7 +204,9 @@ def read_cell(path: Path, cell: Cell, facts: dict[str, Any], *, overwrite: bool 
         ConfigError: if it was made from something else, and is not to be overwritten.
         SavedFileError: if the file is damaged.
     """
-    found = read_finished(path, facts, form=FORMAT, what="a measured enhancer", overwrite=overwrite)
+    found = read_finished(
+        path, facts, form=FORMAT, version=FORMAT_VERSION, what="a measured enhancer", overwrite=overwrite
+    )
     if found is None:
         return None
     try:

@@ -19,6 +19,7 @@ from s2d_zoo.pipeline.pretrain import PretrainSettings
 from s2d_zoo.pipeline.quality_inputs import QualityTarget
 
 _TARGETS: Final = "targets"
+_OTHER_SEEDS: Final = (("forests",), ("enhancer", "training"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,13 @@ def read_recipe(path: Path) -> Recipe:
         msg = f"{path} is not valid TOML: {error}"
         raise ConfigError(msg) from error
     targets = table.pop(_TARGETS, [])
+    for name, *inner in _OTHER_SEEDS:
+        entry: Any = table.get(name)
+        for key in inner:
+            entry = entry.get(key) if isinstance(entry, dict) else None
+        if isinstance(entry, dict) and "seed" in entry:
+            msg = f"{path}: leave out {'.'.join([name, *inner])}.seed: the one seed of the recipe decides everything."
+            raise ConfigError(msg)
     try:
         pretrain = _build(PretrainSettings, table)
         recipe = Recipe(pretrain=pretrain, targets=_build(tuple[QualityTarget, ...], targets, _TARGETS))

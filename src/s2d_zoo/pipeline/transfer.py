@@ -15,7 +15,8 @@ from s2d_zoo.pipeline.transfer_inputs import TransferData, TransferInputs, Trans
 from s2d_zoo.pipeline.transfer_training import CellJob, Painting, run_cell
 
 FORMAT: Final = "s2d-zoo/transfer-cell"
-FORMAT_VERSION: Final = 1
+#: of how cells are computed, too
+FORMAT_VERSION: Final = 2
 _CELLS, _CHECKPOINTS = "cells", "checkpoints"
 
 
@@ -125,7 +126,9 @@ def _to_json(result: CellResult, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_cell(path: Path, cell: Cell, facts: dict[str, Any], *, overwrite: bool) -> CellResult | None:
-    found = read_finished(path, facts, form=FORMAT, what="a transfer curve", overwrite=overwrite)
+    found = read_finished(
+        path, facts, form=FORMAT, version=FORMAT_VERSION, what="a transfer curve", overwrite=overwrite
+    )
     if found is None:
         return None
     try:

@@ -38,6 +38,8 @@ from s2d_zoo.types import CHANNEL
 _TILES_PER_IMAGE: Final = 3
 #: grey-value percentiles by which images are compared
 _PERCENTILES: Final = (5, 25, 50, 75, 90, 99)
+#: so that the noise of no two seeds is the same, up to as many forests
+_NOISE_STEP: Final = 1_000_003
 #: draws before a source without enough of both classes is given up
 _TRIES: Final = 20
 
@@ -167,7 +169,8 @@ class SourceForests:
         generator = np.random.default_rng((self.settings.seed, number))
         earlier = number - self.settings.per_stage
         if earlier < 0:
-            view = _View(self.images, Microscope.draw(self.settings.microscopes, generator), seed=number)
+            noise = _NOISE_STEP * self.settings.seed + number
+            view = _View(self.images, Microscope.draw(self.settings.microscopes, generator), seed=noise)
             painted = self._paint(view, generator)
         else:
             before: Any = maps[_name(earlier)]

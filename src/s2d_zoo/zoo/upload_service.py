@@ -12,9 +12,11 @@ which lead to a storage, are asked without it. No message holds the token or a s
 """
 
 import json
+import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -54,6 +56,11 @@ _BROKEN_OFF: Final = (requests.ConnectionError, requests.Timeout, requests.excep
 #: of what a server says, characters
 _MAX_WORDS: Final = 300
 _ID: Final = re.compile(r"(?:[A-Za-z0-9][\w.|@-]{0,99}/)?[a-z0-9][a-z0-9._-]{0,99}", flags=re.ASCII)
+
+#: scheme and host, and what follows them
+_ADDRESS: Final = re.compile(r"(https?://[^/\s?#\"']+)[/?#][^\s\"']*", re.IGNORECASE)
+#: its warnings quote addresses
+_LOGGER: Final = logging.getLogger("urllib3")
 
 _T = TypeVar("_T")
 
@@ -196,9 +203,12 @@ class UploadService:
 
     def _send(self, method: str, url: str, **how: Any) -> _Answer:  # noqa: ANN401 - as requests takes it
         try:
-            with self._session.request(
-                method, url, timeout=_TIMEOUT, allow_redirects=False, stream=True, **how
-            ) as response:
+            with (
+                _quiet(_LOGGER),
+                self._session.request(
+                    method, url, timeout=_TIMEOUT, allow_redirects=False, stream=True, **how
+                ) as response,
+            ):
                 return _Answer(
                     response.status_code,
                     response.reason or "",
@@ -257,13 +267,24 @@ class UploadService:
         """What a server says, as a short line for a terminal."""
         detail = said.get("detail", said) if isinstance(said, dict) else said
         text = detail if isinstance(detail, str) else json.dumps(detail)
-        text = self._token.redacted(one_line(text))  # before it is cut: a part of a token tells something too
+        text = _ADDRESS.sub(r"\1/…", one_line(text))  # a signed one gives access
+        text = self._token.redacted(text)  # before it is cut: a part of a token tells something too
         return text if len(text) <= _MAX_WORDS else f"{text[:_MAX_WORDS]}…"
 
 
 def is_staged_id(text: str) -> bool:
     """Whether this may be the id of a staged model: workspace/name, or the name alone."""
     return _ID.fullmatch(text) is not None
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _repeat(step: Callable[[], _T], *, after: type[_TryAgainError]) -> _T:
