@@ -14,9 +14,11 @@ from pathlib import Path
 from bioimageio.spec.utils import read_yaml
 
 from s2d_zoo.pipeline.inputs import hash_path
+from s2d_zoo.validate.validation import validate_package
 
 ROOT = Path(__file__).parent.parent
 BUNDLED = ROOT / "src" / "s2d_zoo" / "zoo" / "bundled"
+MOST_BYTES = 8_000_000
 HEADING = "## Measured worth"
 
 
@@ -25,6 +27,9 @@ def bundle(output: Path, quality: Path | None) -> str:
     package = next(output.glob("*.zip"))
     with zipfile.ZipFile(package) as archive, archive.open("rdf.yaml") as file:
         rdf = read_yaml(file)
+    if package.stat().st_size > MOST_BYTES or not validate_package(package).passed:
+        msg = f"{package} is above {MOST_BYTES} bytes, or fails a check: see s2d-zoo validate."
+        raise SystemExit(msg)
     shutil.copyfile(package, BUNDLED / package.name)
     card = ROOT / "model_cards" / rdf["id"]
     shutil.copytree(output / "card", card, dirs_exist_ok=True)

@@ -74,9 +74,9 @@ def test_the_boundary_counts_as_much_as_it_is_said_to():
     logits = torch.randn(2, 2, 8, 8, generator=generator, requires_grad=True)
     target = (torch.rand(2, 2, 8, 8, generator=generator) > 0.5).float()
     weight = torch.ones(2, 1, 8, 8)
-    both = training._BothOutputs(1.0)(logits, target, weight)
+    both = training.ForegroundAndBoundary(1.0)(logits, target, weight)
     torch.testing.assert_close(both, weighted_bce_and_dice(logits, target, weight))
-    training._BothOutputs(0.0)(logits, target, weight).backward()
+    training.ForegroundAndBoundary(0.0)(logits, target, weight).backward()
     assert logits.grad[:, 1].abs().max() == 0
     assert logits.grad[:, 0].abs().min() > 0
 

@@ -1,5 +1,6 @@
 """What a recipe says of the measurement of its enhancer."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,9 +12,15 @@ from s2d_zoo.export.description import Attribution, Author
 from s2d_zoo.pipeline.pretrain import PretrainSettings
 from s2d_zoo.pipeline.pretrain_sources import SourceDataset, SourceSettings, source_images
 from s2d_zoo.pipeline.quality_inputs import QualitySettings
-from s2d_zoo.pipeline.quality_recipe import direct_like, enhancer_of, segmentors_like, sources_of
+from s2d_zoo.pipeline.quality_recipe import (
+    direct_like,
+    enhancer_of,
+    segmentors_like,
+    sources_of,
+    tell_of_other_sources,
+)
 from s2d_zoo.pipeline.recipes import Recipe
-from s2d_zoo.rf_adapter.source_forests import SourceForestSettings
+from s2d_zoo.rf_adapter.source_forests import SourceForestSettings, hash_images
 from s2d_zoo.zoo.collection import find_model
 
 from .quality_cases import NUCLEI, write_datasets
@@ -78,3 +85,15 @@ def test_segmentors_are_trained_in_the_precision_of_the_enhancer_and_weighted_as
     half = replace(pretrain.enhancer, training=replace(pretrain.enhancer.training, precision="bfloat16"))
     other = segmentors_like(replace(pretrain, enhancer=half), weighting="none")
     assert other == replace(usual, weighting="none", training=replace(usual.training, precision="bfloat16"))
+
+
+def test_a_package_from_other_images_than_the_recipe_names_is_told_of(recipe, package, tmp_path):
+    sources = sources_of(recipe, data_dir=write_datasets(tmp_path))
+    assert "was not made from the images that the recipe names (mito_vnc (membrane)" in tell_of_other_sources(
+        package, sources
+    )
+    rdf = {"config": {"s2d_zoo": {"provenance": {"inputs": {"training images": hash_images(sources.training)}}}}}
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "rdf.yaml").write_text(json.dumps({"type": "model", **rdf}), encoding="utf-8")
+    assert tell_of_other_sources(folder, sources) == ""

@@ -34,7 +34,7 @@ def test_methods_are_compared_at_the_strokes_of_the_first_one():
     found = {(one.method, one.rival, one.strokes): one for one in comparisons(known_target())}
     assert found["enhancer", "RF", 5].difference == 0.2
     assert found["enhancer", "direct network", 5].difference == -0.01
-    assert found["segmentor, pseudo-labels", "enhancer", 15].difference == 0.1
+    assert found["segmentor, pseudo-labels", "enhancer", 15].difference == 0.11  # by the two seeds that both have
     assert ("segmentor, pseudo-labels", "enhancer", 5) not in found
     assert found["segmentor, pseudo-labels", "segmentor, all true labels", 15].difference == -0.2
     # on the same strokes by seed; the direct network's seeds are others

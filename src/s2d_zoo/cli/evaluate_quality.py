@@ -47,6 +47,7 @@ def quality(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         enhancer_of,
         segmentors_like,
         sources_of,
+        tell_of_other_sources,
     )
     from s2d_zoo.pipeline.quality_report import to_table, write_quality_report  # noqa: PLC0415 - heavy
     from s2d_zoo.pipeline.recipes import read_recipe  # noqa: PLC0415 - heavy
@@ -64,11 +65,16 @@ def quality(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         direct=direct_like(recipe.pretrain),
     ).with_steps(segmentor=chosen["steps"], direct=chosen["direct_steps"])
     output: Path = chosen["output"]
+    package = enhancer_of(recipe, chosen["enhancer"])
+    sources = sources_of(recipe, data_dir=chosen["data_dir"])
+    click.echo(f"measured: {package}", err=True)
+    if doubt := tell_of_other_sources(package, sources):
+        click.echo(f"WARNING: {doubt}", err=True)
     try:
         result = evaluate_quality(
-            enhancer_of(recipe, chosen["enhancer"]),
+            package,
             recipe.targets,
-            sources_of(recipe, data_dir=chosen["data_dir"]),
+            sources,
             settings,
             output,
             chosen=chosen["targets"],

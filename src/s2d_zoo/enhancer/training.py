@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 from torch.utils.data import Subset
 
@@ -93,7 +92,7 @@ def train_enhancer(
         settings.training,
         folder=folder,
         validation=Subset(validation, range(_VALIDATION_PATCHES)),
-        loss=_BothOutputs(settings.boundary),
+        loss=ForegroundAndBoundary(settings.boundary),
         progress=progress,
     )
 
@@ -123,18 +122,23 @@ def _check_same_training(
 def _hash_maps(maps: Sequence[ProbabilityMap]) -> str:
     digest = hashlib.sha256()
     for one in maps:
-        digest.update(np.ascontiguousarray(one.probabilities))
-        digest.update(np.ascontiguousarray(one.labels.values))
+        digest.update(one.probabilities.tobytes())
+        digest.update(one.labels.values.tobytes())
     return digest.hexdigest()
 
 
-class _BothOutputs:
-    """Binary cross-entropy and soft Dice of foreground and boundary, the latter counting more or less."""
+class ForegroundAndBoundary:
+    """Loss of networks with two outputs: cross-entropy and soft Dice of each, the boundary counting more or less.
+
+    Args:
+        boundary: how much it counts, beside 1 for the foreground.
+    """
 
     def __init__(self, boundary: float) -> None:
         self._boundary = boundary
 
     def __call__(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The loss; logits and target are batch channel y x, weight is batch 1 y x."""
         foreground, boundary = (
             weighted_bce_and_dice(logits[:, [channel]], target[:, [channel]], weight) for channel in (0, 1)
         )

@@ -1,5 +1,6 @@
 """What an enhancer is worth on data that it never saw, against honest rivals: every target, every cell."""
 
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from filelock import FileLock
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.atomic import write_json
 from s2d_zoo.data.network import load_network, save_network
-from s2d_zoo.errors import ConfigError
+from s2d_zoo.errors import ConfigError, S2DZooError
 from s2d_zoo.pipeline.cell_files import checkpoint_folder, read_finished
 from s2d_zoo.pipeline.quality_cells import (
     Cell,
@@ -38,6 +39,8 @@ from s2d_zoo.pipeline.quality_inputs import (
 from s2d_zoo.pipeline.quality_runs import CellJob, run_cell
 from s2d_zoo.pipeline.record import Clock
 from s2d_zoo.trainer import check_network_size
+
+_log = logging.getLogger(__name__)
 
 DIRECT_FORMAT: Final = "s2d-zoo/direct-network"
 DIRECT_FORMAT_VERSION: Final = 2
@@ -125,7 +128,11 @@ def evaluate_quality(
     finished = {target: run.measure(read[target], kept[target]) for target in named}
     for target in targets:
         if target not in finished and (output / _CELLS / target.name).is_dir():
-            found = run.complete(read_target(target, settings, data_dir=data_dir))
+            try:
+                found = run.complete(read_target(target, settings, data_dir=data_dir))
+            except S2DZooError as error:  # of a target that was not asked for: what was measured is reported
+                _log.warning("%s is left out of the report: %s", target.name, error)
+                continue
             finished |= {target: found} if found else {}
     return QualityResult(
         measured=measured,
@@ -240,6 +247,7 @@ class _Run:
                 folder=folder / "training",
                 progress=f"direct network, seed {seed}" if self._progress else None,
             )
+        (self._output / _DIRECT / f"seed{seed}.json").unlink(missing_ok=True)  # it speaks of the weights of before
         save_network(model, self._weights(seed))
         described: dict[str, Any] = {
             "format": DIRECT_FORMAT,

@@ -20,6 +20,7 @@ from s2d_zoo.data.datasets import LabelledImage
 from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.patches import IMAGE, TARGET, PatchDataset, PatchSettings, PatchSource, Sample, without_metadata
 from s2d_zoo.data.targets import foreground_and_boundary
+from s2d_zoo.enhancer.training import ForegroundAndBoundary
 from s2d_zoo.pipeline.quality_cells import Measured
 from s2d_zoo.pipeline.quality_inputs import DirectSettings, QualitySources
 from s2d_zoo.trainer import train
@@ -58,6 +59,7 @@ def train_direct(
         settings.training,
         folder=folder,
         validation=Subset(validation, range(_VALIDATION_PATCHES)),
+        loss=ForegroundAndBoundary(settings.boundary),
         progress=progress,
     ).model
 

@@ -63,6 +63,7 @@ class QualityTarget:
 class DirectSettings:
     """Training of the direct network; it is as large as the enhancer's."""
 
+    boundary: float = 1.0  #: how much the boundary counts in the loss
     patches: PatchSettings = field(default_factory=PatchSettings)
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(steps=3000, ema_decay=0.99))
 

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import ConfigError, PackageError
 from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.finetune.weighting import Weighting
@@ -10,6 +12,7 @@ from s2d_zoo.pipeline.pretrain import PretrainSettings
 from s2d_zoo.pipeline.pretrain_sources import source_images
 from s2d_zoo.pipeline.quality_inputs import DirectSettings, QualitySettings, QualitySources
 from s2d_zoo.pipeline.recipes import Recipe
+from s2d_zoo.rf_adapter.source_forests import hash_images
 from s2d_zoo.zoo.collection import bundled_models, find_model
 
 
@@ -54,6 +57,28 @@ def sources_of(recipe: Recipe, *, data_dir: Path | None = None) -> QualitySource
     return QualitySources(names=names, training=training, validation=validation)
 
 
+def tell_of_other_sources(package: Path, sources: QualitySources) -> str:
+    """In words, if the package says that it was trained on other images than its recipe names; else nothing.
+
+    The direct network learns from the recipe's images, and targets are marked by them.
+
+    Args:
+        package: of the enhancer that is measured.
+        sources: what the recipe names.
+    """
+    with open_package(package) as contents:
+        config: Any = contents.rdf.get("config") or {}
+    provenance: Any = (config.get("s2d_zoo") or {}).get("provenance") or {}
+    stated = (provenance.get("inputs") or {}).get("training images")
+    if stated == hash_images(sources.training):
+        return ""
+    return (
+        f"{package} was not made from the images that the recipe names ({', '.join(sources.names)}), or by another "
+        "version of s2d-zoo: what is said of its sources, and the direct network, may be wrong. Measure a package that "
+        "s2d-zoo pretrain --recipe made."
+    )
+
+
 def segmentors_like(pretrain: PretrainSettings, *, weighting: Weighting) -> SegmentorSettings:
     """Training of the segmentors, in the precision in which the enhancer was trained."""
     usual = QualitySettings().segmentor
@@ -68,4 +93,8 @@ def direct_like(pretrain: PretrainSettings) -> DirectSettings:
     """
     patches, zoom = pretrain.enhancer.patches, pretrain.forests.microscopes.zoom
     low, high = (one * other for one, other in zip(patches.zoom, zoom, strict=True))
-    return DirectSettings(patches=replace(patches, zoom=(low, high)), training=pretrain.enhancer.training)
+    return DirectSettings(
+        boundary=pretrain.enhancer.boundary,
+        patches=replace(patches, zoom=(low, high)),
+        training=pretrain.enhancer.training,
+    )

@@ -192,6 +192,8 @@ def _compare(
     )
     shared = sorted(ours.keys() & theirs.keys())
     sign = -1 if measure in _ERRORS else 1
+    if shared:  # the same strokes: seeds that only one of them has would count for it or against it
+        told = (Summary.of([ours[seed] for seed in shared]), Summary.of([theirs[seed] for seed in shared]))
     spreads = [one.spread for one in told if one.spread is not None]
     return Comparison(
         method=pair[0],

@@ -110,7 +110,7 @@ class SourceForests:
         self.settings = settings
         self.folder = folder
         self.selection = selection or FeatureSelection()
-        self.images = tuple(image for image in images if 0 < np.count_nonzero(image.labels) < image.labels.size)
+        self.images = _with_both(images)
         if not self.images:
             msg = f"None of the {len(images)} source images has both foreground and background labels."
             raise UserInputError(msg)
@@ -120,7 +120,7 @@ class SourceForests:
             raise UserInputError(msg)
         self._signatures = np.stack([_signature(image) for image in self.images])
         #: SHA-256 over names, images and labels
-        self.source_hash = _hash_images(self.images)
+        self.source_hash = hash_images(self.images)
         self._check_same_source()
 
     def grow(self, *, progress: str | None = None) -> None:
@@ -249,9 +249,15 @@ def _name(number: int) -> str:
     return f"{number:04d}"
 
 
-def _hash_images(images: Sequence[LabelledImage]) -> str:
+def _with_both(images: Sequence[LabelledImage]) -> tuple[LabelledImage, ...]:
+    """Those that have foreground and background."""
+    return tuple(image for image in images if 0 < np.count_nonzero(image.labels) < image.labels.size)
+
+
+def hash_images(images: Sequence[LabelledImage]) -> str:
+    """SHA-256 over names, images and labels of those with foreground and background: forests grow from no others."""
     digest = hashlib.sha256()
-    for image in images:
+    for image in _with_both(images):
         digest.update(
             f"{image.dataset}/{image.name}".encode() + image.image.values.tobytes() + image.labels.values.tobytes()
         )

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ _COMMAND: Final = (sys.executable, "-P", "-W", "ignore", "-m", "s2d_zoo.validate
 _SECONDS_TO_START: Final = 180.0
 #: after the alarm that the work sets for itself, before it is ended from here
 _SECONDS_OF_GRACE: Final = 5.0
+#: names of variables whose values are no business of networks from packages
+_SECRET: Final = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY", re.IGNORECASE)
 #: characters of a log that make a reason
 _LOG_END: Final = 600
 
@@ -96,12 +99,13 @@ class WorkerProcess:
 
 
 def _environment() -> dict[str, str]:
-    """That of this process, with settings of the C libraries.
+    """That of this process without its secrets, and with settings of the C libraries.
 
     Each thread reserves addresses for an arena of its own, which is no memory that a network needs; and threads that
     wait for each other should not keep other programs from the processor.
     """
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "MALLOC_ARENA_MAX": "2"}
+    kept = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **kept, "MALLOC_ARENA_MAX": "2"}
 
 
 def end_of_log(text: str) -> str:

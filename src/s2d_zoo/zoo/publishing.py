@@ -148,8 +148,12 @@ def upload(publication: Publication, service: UploadService, *, progress: bool =
         try:
             _send_files(publication, service, state, state.artifact, progress=progress)
         except StagedModelGoneError as error:
-            state.path.unlink()
-            msg = f"{error} {state.artifact} was probably deleted. Call the same again to begin anew."
+            put_aside = state.path.with_suffix(".gone")  # the answer may come from something between here and the zoo
+            state.path.replace(put_aside)
+            msg = (
+                f"{error} {state.artifact} was probably deleted. Call the same again to begin anew; if the model is "
+                f"still there (see {OWN_MODELS_PAGE}), rename {put_aside} to {state.path.name} first, to go on with it."
+            )
             raise UploadError(msg) from error
         except UploadError as error:
             msg = (
