@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from filelock import FileLock
 
 from s2d_zoo._version import __version__
-from s2d_zoo.data.atomic import read_json, write_json
-from s2d_zoo.data.datasets import load_dataset
+from s2d_zoo.data.atomic import atomic_write, read_json, write_json
+from s2d_zoo.data.datasets import LabelledImage, load_dataset
 from s2d_zoo.data.microscopes import MicroscopeVariation
 from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.scores import score_masks
@@ -35,14 +36,18 @@ from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.enhancer.dataset import ProbabilityMap
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.enhancer.training import EnhancerSettings, train_enhancer
+from s2d_zoo.pipeline.cell_files import checkpoint_folder, read_finished
 from s2d_zoo.pipeline.pretrain import PretrainSettings
 from s2d_zoo.pipeline.pretrain_sources import source_images
 from s2d_zoo.pipeline.recipes import read_recipe
+from s2d_zoo.pipeline.record import to_plain
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
-from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings
+from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings, hash_images
 from s2d_zoo.types import CHANNEL
 
+FORMAT = "s2d-zoo/ablation"
+FORMAT_VERSION = 1  #: of how a variant is measured, too
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 STEPS = 1500
@@ -50,7 +55,7 @@ TARGET = "mito_epfl"
 PAINTED = (8, 15)  #: of the target's train split
 SCORED = (1, 5, 11, 18, 20, 23)
 STROKES = ((5, 0), (15, 0), (15, 1), (40, 0))  #: per class and painted slice; seed
-FACTORS = (1.0, 1.5)  #: by which the target's probabilities are resized
+FACTORS = (1.0, 1.5, 2.0)  #: by which the target's probabilities are resized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +72,14 @@ def _varied(**changes: float) -> Callable[[EnhancerSettings], EnhancerSettings]:
     return lambda settings: replace(settings, variation=replace(settings.variation, **changes))
 
 
+def _seeded(seed: int) -> Callable[[EnhancerSettings], EnhancerSettings]:
+    return lambda settings: replace(settings, training=replace(settings.training, seed=seed))
+
+
 NOTHING = {"temperature": 0.0, "offset": 0.0, "drift": 0.0, "blur": 0.0, "noise": 0.0}
 VARIANTS: Mapping[str, Variant] = {
     "recipe": Variant(words="as the recipe says"),
+    "seed-1": Variant(words="the same, another seed of the training", enhancer=_seeded(1)),
     "forests-10": Variant(words="10 forests", n_forests=10),
     "forests-50": Variant(words="50 forests", n_forests=50),
     "crops-50": Variant(words="50 forests on random dense crops, no stages", forests="crops"),
@@ -82,12 +92,17 @@ VARIANTS: Mapping[str, Variant] = {
         words="probabilities varied more",
         enhancer=_varied(temperature=0.6, offset=0.8, drift=1.0, blur=2.0, noise=0.12),
     ),
+    "mild-variation": Variant(
+        words="probabilities varied less",
+        enhancer=_varied(temperature=0.2, offset=0.2, drift=0.2, blur=0.7, noise=0.03),
+    ),
     "label-noise": Variant(words="one in ten objects missing in the target", enhancer=_varied(missing=0.1)),
     "wide-zoom": Variant(
         words="patches zoomed by 0.5 to 1.8",
         enhancer=lambda settings: replace(settings, patches=replace(settings.patches, zoom=(0.5, 1.8))),
     ),
     "foreground-only": Variant(words="foreground only", enhancer=lambda settings: replace(settings, boundary=0.0)),
+    "depth-2": Variant(words="depth 2", enhancer=lambda settings: replace(settings, depth=2)),
     "depth-3": Variant(words="depth 3", enhancer=lambda settings: replace(settings, depth=3)),
     "depth-5": Variant(words="depth 5", enhancer=lambda settings: replace(settings, depth=5)),
     "wide": Variant(words="12 channels", enhancer=lambda settings: replace(settings, features=12)),
@@ -104,29 +119,40 @@ def forest_sets(settings: SourceForestSettings) -> dict[str, SourceForestSetting
     }
 
 
-def run(name: str, settings: PretrainSettings, folder: Path, recipe_forests: Path, data_dir: Path) -> None:
-    """Train and score one variant."""
+def run(name: str, settings: PretrainSettings, folder: Path, recipe_forests: Path, data_dir: Path) -> dict[str, Any]:
+    """Train and score one variant, or read what was found before."""
     variant = VARIANTS[name]
     training, validation = source_images(settings.source, data_dir, seed=settings.seed)
     sets = forest_sets(replace(settings.forests, seed=settings.seed))
+    short = replace(settings.enhancer.training, steps=STEPS, seed=settings.seed)
+    network = variant.enhancer(replace(settings.enhancer, training=short))
+    facts = {
+        "s2d_zoo_version": __version__,
+        "enhancer": to_plain(network),
+        "forests": to_plain(sets[variant.forests]),
+        "n_forests": variant.n_forests,
+        "images": hash_images(training),
+        "validation images": hash_images(validation),
+        "target": [TARGET, list(PAINTED), list(SCORED), [list(one) for one in STROKES], list(FACTORS)],
+    }
+    path = folder / "cells" / f"{name}.json"
+    found = read_finished(path, facts, form=FORMAT, version=FORMAT_VERSION, what="an ablation")
+    if found is not None:
+        return found
     where = recipe_forests if variant.forests == "recipe" else folder / f"forests-{variant.forests}"
-    forests = SourceForests(training, where, sets[variant.forests])
-    forests.grow(progress=f"{name}: forests")
-    held_out = SourceForests(
-        validation, folder / "forests-validation", replace(settings.forests, n_forests=24, seed=settings.seed + 1)
-    )
-    held_out.grow(progress="validation forests")
+    forests = _grown(training, where, sets[variant.forests], f"{name}: forests")
+    fewer = replace(settings.forests, n_forests=24, seed=settings.seed + 1)
+    held_out = _grown(validation, folder / "forests-validation", fewer, "validation forests")
     maps = forests.maps()
     if variant.n_forests is not None:
         chosen = _spread(forests.settings, variant.n_forests)
         maps = [one for one in maps if one.forest in chosen]
-    short = replace(settings.enhancer.training, steps=STEPS, seed=settings.seed)
     start = time.perf_counter()
     trained = train_enhancer(
         [ProbabilityMap(probabilities=one.probabilities, labels=one.labels) for one in maps],
         [ProbabilityMap(probabilities=one.probabilities, labels=one.labels) for one in held_out.maps()],
-        variant.enhancer(replace(settings.enhancer, training=short)),
-        folder=folder / "checkpoints" / name,
+        network,
+        folder=checkpoint_folder(folder / "checkpoints" / name, facts) / "training",
         progress=name,
     )
     seconds = time.perf_counter() - start
@@ -147,7 +173,18 @@ def run(name: str, settings: PretrainSettings, folder: Path, recipe_forests: Pat
         "steps": trained.steps,
         "seconds": round(seconds, 1),
     }
-    write_json(folder / "cells" / f"{name}.json", figures)
+    write_json(path, {"format": FORMAT, "format_version": FORMAT_VERSION, **figures, "facts": facts})
+    written: dict[str, Any] = read_json(path)
+    return written
+
+
+def _grown(images: Sequence[LabelledImage], where: Path, settings: SourceForestSettings, label: str) -> SourceForests:
+    """Forests, grown by one process at a time."""
+    where.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{where}.lock"):
+        forests = SourceForests(images, where, settings)
+        forests.grow(progress=label)
+    return forests
 
 
 def _spread(settings: SourceForestSettings, count: int) -> set[int]:
@@ -188,7 +225,8 @@ def _target_maps(strokes: int, seed: int, folder: Path, data_dir: Path) -> tuple
         path.parent.mkdir(parents=True, exist_ok=True)
         selection = FeatureSelection()
         kept = [forest.predict_features(selection.compute(slices[index].image)).values for index in SCORED]
-        np.save(path, np.stack(kept))
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.save(file, np.stack(kept))
     return [xr.DataArray(one, dims=(CHANNEL, "y", "x")) for one in np.load(path)], forest.contract
 
 
@@ -201,19 +239,31 @@ def to_markdown(cells: Mapping[str, Mapping[str, Any]], command: str) -> str:
 
     rows: list[Sequence[str]] = []
     first = next(iter(cells.values()))
-    rows.append(["Random Forest alone", "", *(f"{mean(first, count, 'RF'):.3f}" for count in counts), "", "", ""])
+    rows.append(
+        [
+            "Random Forest alone",
+            "",
+            *(f"{mean(first, count, 'RF'):.3f}" for count in counts),
+            *[""] * (len(FACTORS) + 1),
+        ]
+    )
     for name, cell in cells.items():
         rows.append(
             [
                 VARIANTS[name].words,
                 f"{cell['source']:.3f}",
                 *(f"{mean(cell, count, 'x1'):.3f}" for count in counts),
-                f"{mean(cell, 15, 'x1.5'):.3f}",
+                *(f"{mean(cell, 15, f'x{factor:g}'):.3f}" for factor in FACTORS[1:]),
                 f"{cell['parameters'] / 1000:.0f}",
                 f"{cell['receptive_radius']}",
             ]
         )
-    head = ["variant", "source", *(f"target, {count} strokes" for count in counts), "15 strokes, x1.5"]
+    head = [
+        "variant",
+        "source",
+        *(f"target, {count} strokes" for count in counts),
+        *(f"15 strokes, x{factor:g}" for factor in FACTORS[1:]),
+    ]
     head += ["parameters / 1000", "reach / px"]
     lines = [
         "# What makes an enhancer better",
@@ -222,7 +272,8 @@ def to_markdown(cells: Mapping[str, Mapping[str, Any]], command: str) -> str:
         f"Foreground IoU at 0.5. Every variant is the recipe mito-em-2d with one change, trained for {STEPS} steps,",
         "one seed. *Source*: validation sections of mito_vnc, 24 forests of their own. *Target*: mito_epfl, train",
         f"split: strokes per class on each of {len(PAINTED)} slices, scores on {len(SCORED)} others (mean of two",
-        "seeds at 15 strokes); *x1.5*: probabilities resized by that factor. No test split was looked at.",
+        "seeds at 15 strokes); *x1.5*: probabilities resized by that factor. The source's sections also chose which",
+        "weights of a training are kept. No test split was looked at.",
         "",
         f"| {' | '.join(head)} |",
         "|" + "---|" * len(head),
@@ -242,12 +293,12 @@ def main() -> None:
     parser.add_argument("--variant", action="append", choices=VARIANTS, help="only this one, without the table")
     options = parser.parse_args()
     settings = read_recipe(ROOT / "recipes" / "mito-em-2d.toml").pretrain
-    for name in options.variant or VARIANTS:
-        if not (options.output / "cells" / f"{name}.json").exists():
-            run(name, settings, options.output, options.forests, options.data_dir)
+    cells = {
+        name: run(name, settings, options.output, options.forests, options.data_dir)
+        for name in options.variant or VARIANTS
+    }
     if options.variant:
         return
-    cells = {name: read_json(options.output / "cells" / f"{name}.json") for name in VARIANTS}
     threads = os.environ.get("OMP_NUM_THREADS")
     command = shlex.join(["python", "benchmarks/ablations.py", *sys.argv[1:]])
     table = to_markdown(cells, f"OMP_NUM_THREADS={threads} {command}" if threads else command)
