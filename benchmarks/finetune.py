@@ -7,9 +7,9 @@ training images (the ceiling). All are scored on the test split, which is used f
 
     python benchmarks/finetune.py --data-dir ../shared/data --mito-enhancer build/mito-em-2d/mito-em-2d.zip
 
-The enhancer of the table was made at commit 3ab20ed, where patches were cut otherwise, by
-`OMP_NUM_THREADS=1 s2d-zoo pretrain --dataset mito_vnc --simulated 0 --forests 100 --steps 1500 --id mito-em-2d …`; its table was
-measured at commit 3712f49, but for the rival on strokes only, which was mended afterwards.
+The enhancer of the table was made at commit 3ab20ed, where patches were cut otherwise, by `OMP_NUM_THREADS=1 s2d-zoo
+pretrain --dataset mito_vnc --simulated 0 --forests 100 --steps 1500 --id mito-em-2d …`; the table was measured at
+commit 3712f49, but for the rival on strokes only, which was mended afterwards.
 
 Writes benchmarks/results/finetune.md and .json. Each training is a cell of its own below --output, which is not run
 again.
