@@ -119,7 +119,7 @@ def package(tmp_path_factory, package, nuclei):
         [ProbabilityMap(probabilities=fuzzy.astype(np.uint8), labels=instances)], PatchSettings(size=32), seed=0
     )
     torch.manual_seed(0)
-    settings = TrainingSettings(steps=40, steps_per_epoch=40, batch_size=4, learning_rate=0.03, device="cpu")
+    settings = TrainingSettings(steps=80, steps_per_epoch=80, batch_size=4, learning_rate=0.03, device="cpu")
     folder = tmp_path_factory.mktemp("enhancer")
     network = UNet(features=4, depth=1, input_offset=(0.5,), input_scale=(0.25,))
     model = train(network, patches, settings, folder=folder).model

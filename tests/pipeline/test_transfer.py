@@ -37,7 +37,7 @@ def tiny(**changes):
     segmentor = SegmentorSettings(features=2, depth=2, patches=patches, training=training)
     forest = ForestSettings(n_estimators=3)
     settings = TransferSettings(
-        budgets=(1, 3), n_seeds=2, forest=forest, n_forests=1, segmentor=segmentor, finetuning_rate=0.01
+        budgets=(1, 3), n_seeds=2, forest=forest, n_forests=1, segmentor=segmentor, finetuning_rate=0.05
     )
     return replace(settings, **changes)
 
