@@ -214,7 +214,9 @@ def test_bundled_models_are_listed_by_tag(call):
     assert call("list", "--tag", "no-such-tag").stdout == ""
 
 
-def test_pretraining_passes_every_option_on_and_tells_the_results(call, tmp_path, monkeypatch):
+@pytest.fixture
+def seen(monkeypatch):
+    """What `pretrain` is called with; nothing is trained."""
     seen = {}
 
     def pretend(settings, output, **options):
@@ -225,6 +227,10 @@ def test_pretraining_passes_every_option_on_and_tells_the_results(call, tmp_path
         )
 
     monkeypatch.setattr(pretrain_module, "pretrain", pretend)
+    return seen
+
+
+def test_pretraining_passes_every_option_on_and_tells_the_results(call, tmp_path, monkeypatch, seen):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("sys.argv", ["s2d-zoo", "pretrain"])
     outcome = call(
@@ -257,17 +263,7 @@ def test_pretraining_passes_every_option_on_and_tells_the_results(call, tmp_path
     assert seen["command"].startswith("OMP_NUM_THREADS=1 s2d-zoo pretrain")
 
 
-def test_pretraining_by_a_recipe_takes_everything_from_it(call, tmp_path, monkeypatch):
-    seen = {}
-
-    def pretend(settings, output, **options):
-        seen.update(settings=settings, output=output, **options)
-        training = TrainingResult(model=None, steps=1, validation_loss=None)
-        return PretrainResult(
-            package=output / "x.zip", card=output / "card", training=training, comparisons=(), seconds={}
-        )
-
-    monkeypatch.setattr(pretrain_module, "pretrain", pretend)
+def test_pretraining_by_a_recipe_takes_everything_from_it(call, tmp_path, seen):
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(
         'id = "tiny"\nname = "Tiny enhancer"\ndescription = "Enhances."\nseed = 4\n'

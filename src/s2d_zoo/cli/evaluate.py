@@ -7,7 +7,7 @@ from typing import Any
 import rich_click as click
 
 from s2d_zoo.cli import options
-from s2d_zoo.cli.evaluate_quality import command_line, quality, read_strokes
+from s2d_zoo.cli.evaluate_quality import command_line, quality, read_strokes, told_how_to_go_on
 
 
 @click.group()
@@ -69,7 +69,7 @@ def transfer(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         segmentor=with_steps(chosen["steps"]),
     )
     output: Path = chosen["output"]
-    try:
+    with told_how_to_go_on():
         result = evaluate_transfer(
             inputs,
             settings,
@@ -78,9 +78,6 @@ def transfer(**chosen: Any) -> None:  # noqa: ANN401 - the options above
             tell=None if chosen["quiet"] else partial(click.echo, err=True),
             progress=not chosen["quiet"],
         )
-    except KeyboardInterrupt:
-        click.echo("Interrupted. The same command goes on from the last checkpoint.", err=True)
-        raise
     report = write_transfer_report(result, output, command=command_line())
     if result.n_kept:
         click.echo(f"{result.n_kept} of {len(result.cells)} cells were there already.", err=True)

@@ -3,6 +3,8 @@
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,7 @@ def quality(**chosen: Any) -> None:  # noqa: ANN401 - the options above
     click.echo(f"measured: {package}", err=True)
     if doubt := tell_of_other_sources(package, sources):
         click.echo(f"WARNING: {doubt}", err=True)
-    try:
+    with told_how_to_go_on():
         result = evaluate_quality(
             package,
             recipe.targets,
@@ -83,9 +85,6 @@ def quality(**chosen: Any) -> None:  # noqa: ANN401 - the options above
             tell=None if chosen["quiet"] else partial(click.echo, err=True),
             progress=not chosen["quiet"],
         )
-    except KeyboardInterrupt:
-        click.echo("Interrupted. The same command goes on from the last checkpoint.", err=True)
-        raise
     report = write_quality_report(result, output, command=command_line())
     if result.n_kept:
         click.echo(f"{result.n_kept} cells were there already.", err=True)
@@ -105,6 +104,16 @@ def read_strokes(text: str, *, option: str) -> tuple[int, ...]:
     except ValueError:
         msg = f"{option} takes whole numbers of strokes, e.g. 5,15,40; got {text!r}."
         raise ConfigError(msg) from None
+
+
+@contextmanager
+def told_how_to_go_on() -> Iterator[None]:
+    """Say, to whom interrupts the work, that it need not begin anew."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("Interrupted. The same command goes on from the last checkpoint.", err=True)
+        raise
 
 
 def command_line() -> str:
