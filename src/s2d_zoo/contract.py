@@ -74,6 +74,10 @@ class PixelSize(_Model):
         """Mean of y and x, in micrometer."""
         return (self.y + self.x) / 2 * TO_MICROMETER[self.unit]
 
+    def at_zoom(self, zoom: float) -> "PixelSize":
+        """That of the same image resized in plane, so that objects are ``zoom`` times as large in px."""
+        return self.model_copy(update={"x": self.x / zoom, "y": self.y / zoom})
+
 
 class ForestContract(_Model):
     """How the forests were grown."""

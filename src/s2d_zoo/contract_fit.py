@@ -156,14 +156,14 @@ def _compare_pixel_size(taken: RFContract, delivered: RFContract) -> Misfit | No
     smallest, largest = taken.trained_zoom  # larger objects mean smaller pixels
     if 1 / PIXEL_SIZE_TOLERANCE / largest <= factor <= PIXEL_SIZE_TOLERANCE / smallest:
         return None
-    others = [_show_length(_at_zoom(taken.pixel_size, zoom)) for zoom in (largest, smallest)]
+    nearest = _nearest_zoom(taken, factor)
+    others = [_show_length(taken.pixel_size.at_zoom(zoom)) for zoom in (largest, smallest)]
     return Misfit(
         field="pixel_size",
         expected=f"pixels of {others[0]}" if others[0] == others[1] else f"pixels of {others[0]} to {others[1]}",
         found=f"pixels of {_show_length(delivered.pixel_size)}",
-        advice=f"Rescale {_show_length(delivered.pixel_size)} to "
-        f"{_show_length(_at_zoom(taken.pixel_size, _nearest_zoom(taken, factor)))}, by "
-        f"{factor * _nearest_zoom(taken, factor):.3g}: --rescale auto does it.",
+        advice=f"Rescale {_show_length(delivered.pixel_size)} to {_show_length(taken.pixel_size.at_zoom(nearest))}, by "
+        f"{factor * nearest:.3g}: --rescale auto does it.",
         fatal=False,
     )
 
@@ -186,11 +186,6 @@ def _nearest_zoom(taken: RFContract, factor: float) -> float:
     """How many times as large as at the enhancer's own pixel size objects are to be: as they are if it knows that."""
     smallest, largest = taken.trained_zoom
     return min(max(1 / factor, smallest), largest)
-
-
-def _at_zoom(size: PixelSize, zoom: float) -> PixelSize:
-    """The pixel size of an image whose objects are that many times as large, in px."""
-    return size.model_copy(update={"x": size.x / zoom, "y": size.y / zoom})
 
 
 def _show_length(size: PixelSize) -> str:

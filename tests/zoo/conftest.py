@@ -4,8 +4,11 @@ import threading
 
 import pytest
 from tests.zoo.local_zoo import FILES, WEIGHTS, Server, Zoo, as_yaml, sha256
+from tests.zoo.upload_stub import TOKEN, serving
 
 from s2d_zoo.zoo import fetching
+from s2d_zoo.zoo.upload_access import Token
+from s2d_zoo.zoo.upload_service import UploadService
 
 
 @pytest.fixture
@@ -16,6 +19,19 @@ def server():
         yield made
         made.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def stub():
+    """A server that speaks the zoo's upload service."""
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def service(stub):
+    """The upload service at that server, with a token that it takes."""
+    return UploadService(stub.url(), Token(TOKEN))
 
 
 @pytest.fixture(autouse=True)

@@ -49,17 +49,6 @@ def prepared(tmp_path, unpacked):
 
 
 @pytest.fixture
-def stub():
-    with serving() as made:
-        yield made
-
-
-@pytest.fixture
-def service(stub):
-    return UploadService(stub.url(), Token(TOKEN))
-
-
-@pytest.fixture
 def states(cache):
     """The states of uploads that are in the cache."""
     return lambda: sorted((cache / "zoo" / "uploads").glob("*.json"))

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import requests
-from tests.zoo.upload_stub import TOKEN, Fault, serving
+from tests.zoo.upload_stub import TOKEN, Fault
 
 from s2d_zoo.errors import ConfigError, UploadError
 from s2d_zoo.zoo import upload_service
@@ -28,17 +28,6 @@ def nothing_told(caplog, capfd):
     records = caplog.get_records("call")
     told = [*capfd.readouterr(), *(f"{record.getMessage()} {vars(record)}" for record in records)]
     assert not any(TOKEN.lower() in text.lower() for text in told)
-
-
-@pytest.fixture
-def stub():
-    with serving() as made:
-        yield made
-
-
-@pytest.fixture
-def service(stub):
-    return UploadService(stub.url(), Token(TOKEN))
 
 
 @pytest.fixture

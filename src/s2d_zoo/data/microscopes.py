@@ -12,7 +12,6 @@ import numpy as np
 import xarray as xr
 from scipy import ndimage
 
-from s2d_zoo.contract import PixelSize
 from s2d_zoo.data.datasets import LabelledImage
 from s2d_zoo.errors import ConfigError
 
@@ -92,7 +91,7 @@ class Microscope:
             image = image + contrast * noise
         attrs = dict(entry.image.attrs)
         if attrs.get("pixel_size") is not None:
-            attrs["pixel_size"] = _smaller(attrs["pixel_size"], self.zoom)
+            attrs["pixel_size"] = attrs["pixel_size"].at_zoom(self.zoom)
         return LabelledImage(
             name=entry.name,
             image=xr.DataArray(image.astype(np.float32), dims=entry.image.dims, attrs=attrs),
@@ -122,8 +121,3 @@ def _resize(plane: np.ndarray[Any, Any], zoom: float) -> np.ndarray[Any, Any]:
 
 def _resized_shape(shape: tuple[int, ...], zoom: float) -> tuple[int, ...]:
     return tuple(max(1, round(size * zoom)) for size in shape)
-
-
-def _smaller(pixel_size: PixelSize, zoom: float) -> PixelSize:
-    """The pixel size in an image whose objects are ``zoom`` times as large."""
-    return pixel_size.model_copy(update={"x": pixel_size.x / zoom, "y": pixel_size.y / zoom})
