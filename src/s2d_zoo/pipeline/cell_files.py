@@ -6,6 +6,7 @@ A cell's *facts* are everything that decides its result, as plain JSON: settings
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,6 +70,20 @@ def read_finished(
         )
         raise ConfigError(msg)
     return found
+
+
+@contextmanager
+def told_if_damaged(path: Path) -> Iterator[None]:
+    """While a cell that was read is taken apart: what is missing in it, or is something else, is told with its file.
+
+    Raises:
+        SavedFileError: in place of what went wrong.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = f"{path} is damaged ({type(error).__name__}: {error}). Remove it to run this cell again."
+        raise SavedFileError(msg) from error
 
 
 def differing(now: object, before: object) -> list[str]:

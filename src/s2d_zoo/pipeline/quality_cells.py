@@ -13,9 +13,9 @@ from s2d_zoo.data.network import network_kwargs
 from s2d_zoo.data.quality_scores import QualityScore
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.enhancer.pretrained import load_enhancer
-from s2d_zoo.errors import ConfigError, SavedFileError
+from s2d_zoo.errors import ConfigError
 from s2d_zoo.finetune.finetuning import SegmentorSettings
-from s2d_zoo.pipeline.cell_files import read_finished
+from s2d_zoo.pipeline.cell_files import read_finished, told_if_damaged
 from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.pipeline.quality_inputs import (
     DirectSettings,
@@ -209,13 +209,10 @@ def read_cell(path: Path, cell: Cell, facts: dict[str, Any], *, overwrite: bool 
     )
     if found is None:
         return None
-    try:
+    with told_if_damaged(path):
         return CellResult(
             cell=cell,
             scores={method: QualityScore(**found["scores"][method]) for method in METHODS[cell.kind]},
             seconds={method: float(found["seconds"][method]) for method in METHODS[cell.kind]},
             figures={name: float(value) for name, value in found["figures"].items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        msg = f"{path} is damaged ({type(error).__name__}: {error}). Remove it to run this cell again."
-        raise SavedFileError(msg) from error

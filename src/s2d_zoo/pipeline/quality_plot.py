@@ -21,6 +21,7 @@ from s2d_zoo.pipeline.quality_summary import (
     STROKES_ONLY,
     Summary,
 )
+from s2d_zoo.pipeline.transfer_plot import PLOT_SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,6 @@ _LEGEND_INCHES, _NAME_INCHES = 0.75, 2.4
 _DPI: Final = 110
 #: by how much error bars of different methods are moved apart, as a factor on the logarithmic axis
 _APART: Final = 1.03
-#: the same bytes each time: no ids drawn by chance
-_FIXED: Final[Any] = {"svg.hashsalt": "s2d-zoo", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 10}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ def draw_quality(panels: Sequence[Panel], path: Path, *, measure: str) -> None:
     rows = -(-len(panels) // columns)
     size = (_PANEL_INCHES[0] * max(2, columns), _PANEL_INCHES[1] * rows + _LEGEND_INCHES)
     strokes = sorted({one for panel in panels for scores in panel.scores.values() for one in scores if one})
-    with mpl.rc_context(_FIXED):
+    with mpl.rc_context(PLOT_SETTINGS):
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for axes, panel in zip(grid, panels, strict=False):

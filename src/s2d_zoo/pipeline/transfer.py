@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from s2d_zoo.data.atomic import write_json
 from s2d_zoo.data.scores import Score
-from s2d_zoo.errors import ConfigError, SavedFileError
-from s2d_zoo.pipeline.cell_files import checkpoint_folder, read_finished
+from s2d_zoo.errors import ConfigError
+from s2d_zoo.pipeline.cell_files import checkpoint_folder, read_finished, told_if_damaged
 from s2d_zoo.pipeline.transfer_cells import Cell, CellResult, Models, cell_facts, load_models, plan_cells
 from s2d_zoo.pipeline.transfer_inputs import TransferData, TransferInputs, TransferSettings, read_transfer_data
 from s2d_zoo.pipeline.transfer_training import CellJob, Painting, run_cell
@@ -131,7 +131,7 @@ def _read_cell(path: Path, cell: Cell, facts: dict[str, Any], *, overwrite: bool
     )
     if found is None:
         return None
-    try:
+    with told_if_damaged(path):
         return CellResult(
             cell=cell,
             scores={method: Score(**score) for method, score in found["scores"].items()},
@@ -140,9 +140,6 @@ def _read_cell(path: Path, cell: Cell, facts: dict[str, Any], *, overwrite: bool
             strokes_sha256=tuple(str(one) for one in found["strokes_sha256"]),
             seconds=float(found["seconds"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        msg = f"{path} is damaged ({type(error).__name__}: {error}). Remove it to run this cell again."
-        raise SavedFileError(msg) from error
 
 
 def _numbers(values: Sequence[Any]) -> tuple[int, ...]:

@@ -25,8 +25,13 @@ _DPI: Final = 110
 _LABEL_GAP: Final = 0.062
 #: where labels begin, as a share of the width
 _TEXT: Final = 1.08
-#: the same bytes each time: no ids drawn by chance
-_FIXED: Final[Any] = {"svg.hashsalt": "s2d-zoo", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 10}
+#: of matplotlib, for the same bytes each time: no ids drawn by chance
+PLOT_SETTINGS: Final[Any] = {
+    "svg.hashsalt": "s2d-zoo",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +68,7 @@ def draw_curves(curves: Sequence[Curve], path: Path, *, measure: str) -> None:
         path: ``.svg`` or ``.png``; its folder is there.
         measure: what the scores are, for the axis.
     """
-    with mpl.rc_context(_FIXED):
+    with mpl.rc_context(PLOT_SETTINGS):
         figure = Figure(figsize=_INCHES, layout="constrained")
         axes = figure.subplots()
         budgets = sorted({point.budget for curve in curves for point in curve.points if point.budget})
