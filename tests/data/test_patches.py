@@ -8,10 +8,11 @@ import torch
 from monai.data.meta_obj import get_track_meta
 
 from s2d_zoo.data.patches import PatchDataset, PatchSettings, PatchSource, without_metadata
-from s2d_zoo.errors import UserInputError
+from s2d_zoo.errors import ConfigError, UserInputError
 
 PLAIN = PatchSettings(size=16, augment=False)
 VARIED = PatchSettings(size=16)
+UPRIGHT = PatchSettings(size=16, upright=1.0)
 NOWHERE = np.array([], dtype=int)
 
 
@@ -29,7 +30,7 @@ def equal(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-@pytest.mark.parametrize("settings", [PLAIN, VARIED], ids=["plain", "varied"])
+@pytest.mark.parametrize("settings", [PLAIN, VARIED, UPRIGHT], ids=["plain", "varied", "upright"])
 def test_a_patch_is_the_same_whoever_asks_and_when(settings):
     sources = [source(), source(30, 20, seed=1)]
     dataset = PatchDataset(sources, settings, seed=3)
@@ -40,7 +41,7 @@ def test_a_patch_is_the_same_whoever_asks_and_when(settings):
     assert not equal(forwards[0], PatchDataset(sources, settings, seed=4)[0])
 
 
-@pytest.mark.parametrize("settings", [PLAIN, VARIED], ids=["plain", "varied"])
+@pytest.mark.parametrize("settings", [PLAIN, VARIED, UPRIGHT], ids=["plain", "varied", "upright"])
 @pytest.mark.parametrize("size", [(40, 50), (16, 16), (9, 30), (3, 2)])
 @pytest.mark.parametrize("weight", [True, False])
 def test_patches_have_their_size_whatever_the_image(settings, size, weight):
@@ -64,6 +65,39 @@ def test_a_plain_patch_is_a_window_of_the_image():
     assert np.array_equal(patch["weight"], one.weight[:, y : y + 16, x : x + 16])
 
 
+def test_upright_patches_are_windows_of_the_image_in_all_eight_positions():
+    one = source(17, 18)
+    windows = np.lib.stride_tricks.sliding_window_view(one.image[0], (16, 16)).reshape(-1, 16, 16)
+    found = set()
+    for number in range(80):
+        patch = PatchDataset([one], UPRIGHT)[number]
+        image, target = patch["image"][0].numpy(), patch["target"].numpy()
+        ways = [
+            (quarters, flip)
+            for quarters in range(4)
+            for flip in (False, True)
+            if (windows == np.rot90(image[::-1] if flip else image, -quarters)).all(axis=(1, 2)).any()
+        ]
+        assert len(ways) == 1
+        found.add(ways[0])
+        assert set(np.unique(target)) <= set(range(5))
+    assert len(found) == 8
+
+
+def test_a_share_of_the_patches_is_upright():
+    one = source()
+    values = set(one.image.ravel().tolist())
+    half = PatchDataset([one], PatchSettings(size=16, upright=0.5))
+    upright = [set(half[number]["image"].flatten().tolist()) <= values for number in range(200)]
+    assert 0.4 < np.mean(upright) < 0.6
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_beyond_0_to_1_is_refused(share):
+    with pytest.raises(ConfigError, match=r"must lie in \[0, 1\]"):
+        PatchSettings(upright=share)
+
+
 def test_an_image_smaller_than_a_patch_is_mirrored_outwards():
     one = source(10, 50)
     patch = PatchDataset([one], PLAIN)[0]["image"][0].numpy()
@@ -75,6 +109,13 @@ def test_labels_and_weights_are_not_interpolated():
     for patch in islice((dataset[number] for number in range(100)), 5):
         assert set(patch["target"].unique().tolist()) <= {0, 1, 2, 3, 4}
         assert set(patch["weight"].unique().tolist()) <= {0, 1}
+
+
+def test_upright_images_and_targets_are_turned_alike():
+    one = source()
+    same = PatchSource(image=one.image, target=one.image, weight=None, focus=NOWHERE)
+    patches = [PatchDataset([same], UPRIGHT)[number] for number in range(8)]
+    assert all(torch.equal(patch["image"], patch["target"]) for patch in patches)
 
 
 def test_soft_targets_are_interpolated():

@@ -97,6 +97,19 @@ def test_without_variation_the_probabilities_are_only_moved():
     assert any(float(varied[index][IMAGE].std()) > 0.01 for index in range(8))
 
 
+def test_sharpness_makes_forests_surer_than_they_are():
+    sure = ProbabilityVariation(temperature=0, sharpness=1.0, offset=0, drift=0, blur=0, noise=0)
+    maps = [
+        ProbabilityMap(probabilities=np.full((48, 60), value, np.uint8), labels=probability_map().labels)
+        for value in (102, 153)
+    ]
+    below, above = (make_patches([one], SETTINGS, variation=sure, seed=0) for one in maps)
+    lowest = min(float(below[index][IMAGE].min()) for index in range(8))
+    highest = max(float(above[index][IMAGE].max()) for index in range(8))
+    assert lowest == pytest.approx(0.4**np.e / (0.4**np.e + 0.6**np.e), abs=1e-5)
+    assert highest == pytest.approx(1 - lowest, abs=1e-5)
+
+
 def test_objects_may_be_missing_in_the_target_but_none_is_added():
     one = probability_map()
     whole = make_patches([one], SETTINGS, seed=0)
@@ -106,7 +119,11 @@ def test_objects_may_be_missing_in_the_target_but_none_is_added():
     assert all((some[index][TARGET][0] <= whole[index][TARGET][0]).all() for index in range(12))
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -0.1}, {"noise": -1}, {"missing": 1.0}, {"missing": -0.1}], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": -0.1}, {"noise": -1}, {"missing": 1.0}, {"missing": -0.1}, {"sharpness": float("nan")}],
+    ids=str,
+)
 def test_variations_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ConfigError, match="must not be negative"):
         ProbabilityVariation(**wrong)

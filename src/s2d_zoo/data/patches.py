@@ -14,7 +14,7 @@ from monai.data.meta_obj import get_track_meta, set_track_meta
 from monai.transforms import Affined, Compose, Flipd
 from torch.utils.data import Dataset
 
-from s2d_zoo.errors import UserInputError
+from s2d_zoo.errors import ConfigError, UserInputError
 
 Sample: TypeAlias = dict[str, torch.Tensor]
 
@@ -47,14 +47,26 @@ class PatchSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchSettings:
-    """How patches are cut and varied."""
+    """How patches are cut and varied.
+
+    Raises:
+        ConfigError: if a share does not lie in [0, 1].
+    """
 
     size: int = 128  #: px
     #: factors by which objects may shrink and grow; drawn as logarithms
     zoom: tuple[float, float] = (0.6, 1.9)
+    #: share of patches that are only flipped and turned by right angles: what is interpolated is smoothed too, and the
+    #: images to which a network is applied are not
+    upright: float = 0.0
     #: interpolate targets (soft labels); labels of instances are not interpolated
     soft_target: bool = False
     augment: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.upright <= 1:
+            msg = f"The share of upright patches must lie in [0, 1], got {self.upright}."
+            raise ConfigError(msg)
 
 
 class PatchDataset(Dataset[Sample]):
@@ -89,11 +101,14 @@ class PatchDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         generator = np.random.default_rng((self._seed, index))
         source = self._sources[int(generator.integers(len(self._sources)))]
-        if self._settings.augment:
+        size = self._settings.size
+        if not self._settings.augment:
+            sample = _fill(_cut(source, size, generator), size)
+        elif self._settings.upright and generator.random() < self._settings.upright:
+            sample = _turn_and_flip(_fill(_cut(source, size, generator), size), generator)
+        else:
             change = _Change.draw(self._settings, generator)
             sample = change.apply(_cut(source, change.window, generator), self._settings)
-        else:
-            sample = _fill(_cut(source, self._settings.size, generator), self._settings.size)
         patch = {key: torch.as_tensor(np.asarray(values)) for key, values in sample.items()}
         if WEIGHT not in patch:
             patch[WEIGHT] = torch.ones_like(patch[IMAGE][:1])
@@ -168,6 +183,13 @@ def _cut(source: PatchSource, size: int, generator: np.random.Generator) -> dict
     window = (slice(None), slice(y, y + size), slice(x, x + size))
     planes = {IMAGE: source.image, TARGET: source.target, WEIGHT: source.weight}
     return {key: values[window].astype(np.float32) for key, values in planes.items() if values is not None}
+
+
+def _turn_and_flip(sample: Mapping[str, np.ndarray[Any, Any]], generator: np.random.Generator) -> dict[str, Any]:
+    """One of the eight ways in which a square can lie; no value changes."""
+    quarters, flip = int(generator.integers(4)), bool(generator.random() < 0.5)
+    turned = {key: np.rot90(values, quarters, axes=(1, 2)) for key, values in sample.items()}
+    return {key: np.ascontiguousarray(values[:, ::-1] if flip else values) for key, values in turned.items()}
 
 
 def _fill(sample: Mapping[str, np.ndarray[Any, Any]], size: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -1,5 +1,6 @@
 """Training patches for an enhancer: a forest's probabilities in, foreground and boundary out."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,6 +33,7 @@ class ProbabilityVariation:
     """
 
     temperature: float = 0.4  #: how sure the forest is: standard deviation of the logarithm of a factor of the logits
+    sharpness: float = 0.0  #: mean of that logarithm: how much surer forests of other data are than those of the source
     offset: float = 0.4  #: what it prefers: standard deviation of what is added to the logits
     drift: float = 0.6  #: the same, slowly varying across the patch, in 3 of 10 patches
     blur: float = 1.5  #: px, largest standard deviation of a Gaussian, in 3 of 10 patches
@@ -40,8 +42,11 @@ class ProbabilityVariation:
 
     def __post_init__(self) -> None:
         strengths = (self.temperature, self.offset, self.drift, self.blur, self.noise)
-        if min(*strengths, self.missing) < 0 or self.missing >= 1:
-            msg = f"The strengths of variations must not be negative, and the share of objects below 1, got {self}."
+        if min(*strengths, self.missing) < 0 or self.missing >= 1 or not math.isfinite(self.sharpness):
+            msg = (
+                "The strengths of variations must not be negative, the share of objects below 1 and the sharpness a "
+                f"number, got {self}."
+            )
             raise ConfigError(msg)
 
 
@@ -120,7 +125,7 @@ def _shift_logits(
     """Make a forest surer or less sure, biased, and unevenly so across the image."""
     logits = torch.logit(probabilities, eps=_CLIP)
     if generator.random() < _MOSTLY:
-        factor = float(np.exp(generator.normal(0, variation.temperature)))
+        factor = float(np.exp(generator.normal(variation.sharpness, variation.temperature)))
         logits = logits * factor + float(generator.normal(0, variation.offset))
     if generator.random() < _SOMETIMES:
         cells = generator.normal(0, variation.drift, (1, 1, _DRIFT_GRID, _DRIFT_GRID))

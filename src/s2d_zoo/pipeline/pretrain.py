@@ -142,14 +142,15 @@ def _contract(forests: SourceForests) -> RFContract:
     """What the forests of the training delivered is what the enhancer takes."""
     classifier: PixelClassifier = forests.classifier(0)
     contract = classifier.contract
+    fewest, most = forests.settings.strokes
     return contract.model_copy(
         update={
             "forest": contract.forest.model_copy(
                 update={
                     "n_source_forests": forests.settings.n_forests,
                     "labels": (
-                        f"2 to {forests.settings.most_strokes} simulated strokes per class and image, or balanced "
-                        "pixels of a crop; in later stages also tiles where an earlier forest was most wrong"
+                        f"{fewest} to {most} simulated strokes per class and image, or balanced pixels of a crop; in "
+                        "later stages also tiles where an earlier forest was most wrong"
                     ),
                 }
             ),

@@ -4,8 +4,9 @@ After Matskevych et al. 2022 (doi:10.3389/fcomp.2022.805166) and its staged vari
 forests learn from a few simulated strokes or from a crop; each later stage continues a forest of the stage
 before and adds tiles from where that one was most wrong, as a person who corrects the classifier would.
 
-A forest is applied to the images that it was painted on and to those most like them, because that is how
-people use one: nobody expects a forest to work on an image from another microscope.
+A forest is shown with the images that are most like those that it was painted on, because that is how people use one:
+nobody expects a forest to work on an image from another microscope. What it says of painted images themselves is not
+shown: it knows by heart what was painted there, and an enhancer would learn to trust it.
 
 All is cached in one folder and resumed from there: ``forests/NNNN.safetensors`` and the foreground
 probabilities ``maps.zarr/NNNN/<image>`` (uint8, 255 = 1).
@@ -13,7 +14,7 @@ probabilities ``maps.zarr/NNNN/<image>`` (uint8, 255 = 1).
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -55,18 +56,21 @@ class SourceForestSettings:
     n_forests: int = 90
     n_stages: int = 3  #: the first from strokes and crops; each later one adds worst tiles
     n_images: int = 2  #: at most as many images are painted on for one forest
-    n_neighbours: int = 2  #: further images, most like the first, that the forest is applied to
+    n_neighbours: int = 2  #: images, most like the first painted one, that the forest is shown with
     dense_fraction: float = 0.3  #: share of first-stage forests that learn from a dense crop instead of strokes
-    most_strokes: int = 25  #: per class and image; from 2 upwards, as many small numbers as large ones
+    strokes: tuple[int, int] = (2, 25)  #: fewest and most per class and image; drawn as a logarithm
     n_estimators: int = 100
     #: each first-stage forest sees the images as some other microscope would have taken them
     microscopes: MicroscopeVariation = field(default_factory=MicroscopeVariation)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = (self.n_stages, self.n_images, self.n_estimators, self.most_strokes - 1)
+        counts = (self.n_stages, self.n_images, self.n_estimators, self.strokes[0])
         if min(counts) < 1 or self.n_forests < self.n_stages or self.n_neighbours < 0:
-            msg = f"Counts must be at least 1 (strokes: 2), and there must be a forest for every stage, got {self}."
+            msg = f"Counts must be at least 1, and there must be a forest for every stage, got {self}."
+            raise ConfigError(msg)
+        if self.strokes[0] > self.strokes[1]:
+            msg = f"The fewest strokes come before the most, got {self.strokes}."
             raise ConfigError(msg)
 
     @property
@@ -187,8 +191,8 @@ class SourceForests:
         )
         save_classifier(classifier, self._forest_path(number))
         group = maps.require_group(_name(number))
-        shown = list(dict.fromkeys([*painted, *self._neighbours(first)]))
-        for index in shown:
+        shown = self._neighbours(first, besides=painted) or list(painted)
+        for index in dict.fromkeys([*painted, *shown]):  # of painted ones, for the worst tiles of the next stage
             if index not in features:
                 features[index] = self.selection.compute(view[index].image)
             foreground = classifier.predict_features(features.pop(index)).values[1]
@@ -204,22 +208,22 @@ class SourceForests:
         """Strokes or dense crops on one image or a few alike, both classes present."""
         for _ in range(_TRIES):
             first = int(generator.integers(len(self.images)))
-            alike = [first, *self._neighbours(first, self.settings.n_images - 1)]
+            alike = [first, *self._neighbours(first, count=self.settings.n_images - 1)]
             chosen = alike[: int(generator.integers(1, len(alike) + 1))]
             dense = generator.random() < self.settings.dense_fraction
-            paint = dense_crop if dense else partial(strokes, most=self.settings.most_strokes)
+            paint = dense_crop if dense else partial(strokes, between=self.settings.strokes)
             painted = {index: paint(binary_classes(view.labels(index)), generator) for index in chosen}
             if has_both_classes(painted):
                 return painted
         msg = f"No crop with both foreground and background was found in {_TRIES} draws. Give larger source images."
         raise UserInputError(msg)
 
-    def _neighbours(self, index: int, count: int | None = None) -> list[int]:
-        """The images of the same data set whose grey values are most like those of one image."""
+    def _neighbours(self, index: int, *, besides: Iterable[int] = (), count: int | None = None) -> list[int]:
+        """The images of the same data set whose grey values are most like those of one image, none of them excepted."""
         distance = np.abs(self._signatures - self._signatures[index]).mean(axis=1)
         own = self.images[index].dataset
         distance[[image.dataset != own for image in self.images]] = np.inf
-        distance[index] = np.inf
+        distance[[index, *besides]] = np.inf
         wanted = min(self.settings.n_neighbours if count is None else count, int(np.isfinite(distance).sum()))
         return [int(other) for other in np.argsort(distance, kind="stable")[:wanted]]
 

@@ -24,10 +24,11 @@ def has_both_classes(painted: Mapping[int, xr.DataArray]) -> bool:
         return False
 
 
-def strokes(classes: xr.DataArray, generator: np.random.Generator, *, most: int) -> xr.DataArray:
+def strokes(classes: xr.DataArray, generator: np.random.Generator, *, between: tuple[int, int]) -> xr.DataArray:
     """Few or many strokes, thin or thick, short or long."""
     brush = Brush(width=int(generator.integers(1, 6)), length=int(generator.integers(10, 41)))
-    n_strokes = round(float(np.exp(generator.uniform(np.log(2), np.log(most)))))
+    fewest, most = np.log(between)
+    n_strokes = round(float(np.exp(generator.uniform(fewest, most))))
     return simulate_scribbles(
         classes,
         n_strokes=n_strokes,
