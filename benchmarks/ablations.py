@@ -55,7 +55,7 @@ TARGET = "mito_epfl"
 PAINTED = (8, 15)  #: of the target's train split
 SCORED = (1, 5, 11, 18, 20, 23)
 STROKES = ((5, 0), (15, 0), (15, 1), (40, 0))  #: per class and painted slice; seed
-FACTORS = (1.0, 1.5, 2.0)  #: by which the target's probabilities are resized
+FACTORS = (1.0, 0.75, 1.5)  #: by which the target's probabilities are resized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,40 +72,43 @@ def _varied(**changes: float) -> Callable[[EnhancerSettings], EnhancerSettings]:
     return lambda settings: replace(settings, variation=replace(settings.variation, **changes))
 
 
+def _cut(**changes: float) -> Callable[[EnhancerSettings], EnhancerSettings]:
+    return lambda settings: replace(settings, patches=replace(settings.patches, **changes))
+
+
 def _seeded(seed: int) -> Callable[[EnhancerSettings], EnhancerSettings]:
     return lambda settings: replace(settings, training=replace(settings.training, seed=seed))
 
 
-NOTHING = {"temperature": 0.0, "offset": 0.0, "drift": 0.0, "blur": 0.0, "noise": 0.0}
 VARIANTS: Mapping[str, Variant] = {
     "recipe": Variant(words="as the recipe says"),
     "seed-1": Variant(words="the same, another seed of the training", enhancer=_seeded(1)),
     "forests-10": Variant(words="10 forests", n_forests=10),
     "forests-50": Variant(words="50 forests", n_forests=50),
+    "forests-200": Variant(words="200 forests", forests="200"),
     "crops-50": Variant(words="50 forests on random dense crops, no stages", forests="crops"),
     "one-microscope-50": Variant(words="50 forests, images only as they are", forests="one-microscope"),
-    "no-variation": Variant(words="probabilities not varied", enhancer=_varied(**NOTHING)),
-    "no-gamma": Variant(words="no temperature and offset", enhancer=_varied(temperature=0.0, offset=0.0)),
-    "no-drift": Variant(words="no drift", enhancer=_varied(drift=0.0)),
-    "no-smoothing": Variant(words="no smoothing and noise", enhancer=_varied(blur=0.0, noise=0.0)),
-    "strong-variation": Variant(
-        words="probabilities varied more",
-        enhancer=_varied(temperature=0.6, offset=0.8, drift=1.0, blur=2.0, noise=0.12),
+    "interpolated": Variant(words="all patches turned and zoomed", enhancer=_cut(upright=0.0)),
+    "upright": Variant(words="no patch turned or zoomed", enhancer=_cut(upright=1.0)),
+    "no-variation": Variant(words="probabilities not varied", enhancer=_varied(temperature=0.0)),
+    "all-variation": Variant(
+        words="offset, drift, smoothing and noise, too",
+        enhancer=_varied(offset=0.4, drift=0.6, blur=1.5, noise=0.08),
     ),
-    "mild-variation": Variant(
-        words="probabilities varied less",
-        enhancer=_varied(temperature=0.2, offset=0.2, drift=0.2, blur=0.7, noise=0.03),
-    ),
+    "smoothing": Variant(words="smoothing and noise, too", enhancer=_varied(blur=1.5, noise=0.08)),
+    "sharper": Variant(words="forests twice as sure", enhancer=_varied(sharpness=0.7)),
     "label-noise": Variant(words="one in ten objects missing in the target", enhancer=_varied(missing=0.1)),
-    "wide-zoom": Variant(
-        words="patches zoomed by 0.5 to 1.8",
-        enhancer=lambda settings: replace(settings, patches=replace(settings.patches, zoom=(0.5, 1.8))),
-    ),
     "foreground-only": Variant(words="foreground only", enhancer=lambda settings: replace(settings, boundary=0.0)),
     "depth-2": Variant(words="depth 2", enhancer=lambda settings: replace(settings, depth=2)),
-    "depth-3": Variant(words="depth 3", enhancer=lambda settings: replace(settings, depth=3)),
+    "depth-4": Variant(words="depth 4", enhancer=lambda settings: replace(settings, depth=4)),
     "depth-5": Variant(words="depth 5", enhancer=lambda settings: replace(settings, depth=5)),
-    "wide": Variant(words="12 channels", enhancer=lambda settings: replace(settings, features=12)),
+    "narrow": Variant(
+        words="8 channels, at most 64",
+        enhancer=lambda settings: replace(settings, features=8, max_features=64),
+    ),
+    "wide": Variant(
+        words="16 channels, at most 128", enhancer=lambda settings: replace(settings, features=16, max_features=128)
+    ),
 }
 
 
@@ -114,6 +117,7 @@ def forest_sets(settings: SourceForestSettings) -> dict[str, SourceForestSetting
     fifty = replace(settings, n_forests=50)
     return {
         "recipe": settings,
+        "200": replace(settings, n_forests=200),
         "crops": replace(fifty, n_stages=1, dense_fraction=1.0),
         "one-microscope": replace(fifty, microscopes=MicroscopeVariation()),
     }

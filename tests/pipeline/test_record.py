@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 
 import pytest
 
@@ -66,3 +67,14 @@ def test_a_stage_that_fails_is_timed_too():
     with pytest.raises(KeyError), clock.stage("work"):
         raise KeyError
     assert "work" in clock.seconds
+
+
+def test_the_time_of_a_run_that_is_killed_is_kept_but_for_the_last_minute(tmp_path, monkeypatch):
+    monkeypatch.setattr("s2d_zoo.pipeline.record._SECONDS_BETWEEN_NOTES", 0.01)
+    path = tmp_path / "seconds.json"
+    clock = Clock(path)
+    with clock.stage("training"):
+        while not path.exists():
+            time.sleep(0.01)
+        noted = json.loads(path.read_text())["training"]  # all that is left of it after a kill
+    assert 0 < noted <= clock.seconds["training"]

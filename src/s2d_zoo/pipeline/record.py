@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from s2d_zoo.trainer.settings import TrainingSettings
 
 FORMAT: Final = "s2d-zoo/run"
 FORMAT_VERSION: Final = 1
+_SECONDS_BETWEEN_NOTES: Final = 60.0
 #: packages on whose versions results depend
 _PACKAGES: Final = (
     "bioimage-cpp",
@@ -108,11 +110,25 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage."""
-        start = time.perf_counter()
+        """Time a stage. Where times are kept, that of a run which is killed is, too, but for its last minute."""
+        before, start, ended = self.seconds.get(name, 0.0), time.perf_counter(), threading.Event()
+
+        def note() -> None:
+            self.seconds[name] = round(before + time.perf_counter() - start, 2)
+            if self._path:
+                write_json(self._path, self.seconds)
+
+        def note_now_and_then() -> None:
+            while not ended.wait(_SECONDS_BETWEEN_NOTES):
+                note()
+
+        noting = threading.Thread(target=note_now_and_then, daemon=True)
+        if self._path:
+            noting.start()
         try:
             yield
         finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 2)
+            ended.set()
             if self._path:
-                write_json(self._path, self.seconds)
+                noting.join()
+            note()
