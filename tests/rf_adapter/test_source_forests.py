@@ -11,11 +11,13 @@ from s2d_zoo.data.datasets import LabelledImage
 from s2d_zoo.data.microscopes import Microscope, MicroscopeVariation
 from s2d_zoo.data.scribbles import count_classes
 from s2d_zoo.data.synthetic import NucleiSimulation, simulate_nuclei
+from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.errors import ConfigError, UserInputError
 from s2d_zoo.rf_adapter import source_forests
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings
+from s2d_zoo.rf_adapter.source_strokes import dense_crop
 
 SETTINGS = SourceForestSettings(n_forests=4, n_stages=2, n_images=2, n_neighbours=2, n_estimators=5, seed=7)
 SELECTION = FeatureSelection({"GaussianSmoothing": (0.7, 1.6), "GaussianGradientMagnitude": (1.0,)})
@@ -224,7 +226,7 @@ def test_forests_see_the_images_as_other_microscopes_would_and_later_stages_as_t
 
 
 def test_images_without_a_crop_of_both_classes_are_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(source_forests, "dense_crop", lambda classes, _: classes.where(classes == 1, 0))
+    monkeypatch.setattr(source_forests, "dense_crop", lambda classes, _, **__: classes.where(classes == 1, 0))
     forests = forests_in(tmp_path, settings=replace(SETTINGS, dense_fraction=1.0))
     with pytest.raises(UserInputError, match="in 20 draws"):
         forests.grow()
@@ -239,6 +241,7 @@ def test_images_without_a_crop_of_both_classes_are_given_up(tmp_path, monkeypatc
         {"n_estimators": 0},
         {"n_neighbours": -1},
         {"strokes": (0, 5)},
+        {"dense_pixels": 0},
     ],
     ids=str,
 )
@@ -250,3 +253,11 @@ def test_settings_that_make_no_forests_are_refused(wrong):
 def test_the_fewest_strokes_come_before_the_most():
     with pytest.raises(ConfigError, match="fewest strokes come before the most"):
         SourceForestSettings(strokes=(9, 3))
+
+
+def test_a_dense_crop_has_no_more_pixels_of_a_class_than_wanted():
+    classes = binary_classes(IMAGES[2].labels)
+    whole, part = (dense_crop(classes, np.random.default_rng(3), most=most) for most in (None, 20))
+    assert [int((part == label).sum()) for label in (1, 2)] == [20, 20]
+    assert int((whole == 1).sum()) == int((whole == 2).sum()) > 20
+    assert np.array_equal(part.values[part.values > 0], classes.values[part.values > 0])

@@ -59,13 +59,15 @@ class SourceForestSettings:
     n_neighbours: int = 2  #: images, most like the first painted one, that the forest is shown with
     dense_fraction: float = 0.3  #: share of first-stage forests that learn from a dense crop instead of strokes
     strokes: tuple[int, int] = (2, 25)  #: fewest and most per class and image; drawn as a logarithm
+    dense_pixels: int | None = None  #: of each class in a dense crop, at most: large crops take minutes to fit
     n_estimators: int = 100
     #: each first-stage forest sees the images as some other microscope would have taken them
     microscopes: MicroscopeVariation = field(default_factory=MicroscopeVariation)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = (self.n_stages, self.n_images, self.n_estimators, self.strokes[0])
+        dense = 1 if self.dense_pixels is None else self.dense_pixels
+        counts = (self.n_stages, self.n_images, self.n_estimators, self.strokes[0], dense)
         if min(counts) < 1 or self.n_forests < self.n_stages or self.n_neighbours < 0:
             msg = f"Counts must be at least 1, and there must be a forest for every stage, got {self}."
             raise ConfigError(msg)
@@ -211,7 +213,8 @@ class SourceForests:
             alike = [first, *self._neighbours(first, count=self.settings.n_images - 1)]
             chosen = alike[: int(generator.integers(1, len(alike) + 1))]
             dense = generator.random() < self.settings.dense_fraction
-            paint = dense_crop if dense else partial(strokes, between=self.settings.strokes)
+            crop = partial(dense_crop, most=self.settings.dense_pixels)
+            paint = crop if dense else partial(strokes, between=self.settings.strokes)
             painted = {index: paint(binary_classes(view.labels(index)), generator) for index in chosen}
             if has_both_classes(painted):
                 return painted

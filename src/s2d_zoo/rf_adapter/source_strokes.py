@@ -38,8 +38,8 @@ def strokes(classes: xr.DataArray, generator: np.random.Generator, *, between: t
     )
 
 
-def dense_crop(classes: xr.DataArray, generator: np.random.Generator) -> xr.DataArray:
-    """All pixels of the rarer class in a random crop, and as many of the other one."""
+def dense_crop(classes: xr.DataArray, generator: np.random.Generator, *, most: int | None = None) -> xr.DataArray:
+    """All pixels of the rarer class in a random crop, but no more than ``most``, and as many of the other one."""
     windows = []
     for size in classes.shape:
         length = int(generator.integers(min(_SMALLEST_CROP, size), max(_SMALLEST_CROP, size // 2) + 1))
@@ -48,7 +48,7 @@ def dense_crop(classes: xr.DataArray, generator: np.random.Generator) -> xr.Data
     crop = np.zeros(classes.shape, dtype=np.uint8)
     crop[tuple(windows)] = classes.values[tuple(windows)]
     counts = [np.flatnonzero(crop == label) for label in (1, 2)]
-    rarer = min(map(len, counts))
+    rarer = min([*map(len, counts), *([] if most is None else [most])])
     balanced = np.zeros(classes.size, dtype=np.uint8)
     for label, pixels in enumerate(counts, start=1):
         balanced[generator.choice(pixels, size=rarer, replace=False)] = label
