@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from s2d_zoo.data.images import read_image
 from s2d_zoo.pipeline.quality_plot import Panel, draw_quality
-from s2d_zoo.pipeline.quality_summary import ORDER, Summary
+from s2d_zoo.pipeline.quality_summary import ORDER
+from s2d_zoo.pipeline.summary import Summary
 
 from .quality_cases import KNOWN
 

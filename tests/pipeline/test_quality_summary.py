@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from s2d_zoo.pipeline.quality_summary import ORDER, Summary, comparisons, figures, overall, summaries, verdicts
+from s2d_zoo.pipeline.quality_summary import ORDER, comparisons, figures, overall, summaries, verdicts
+from s2d_zoo.pipeline.summary import Summary
 
 from .quality_cases import KNOWN, known_result, known_settings, known_target
 

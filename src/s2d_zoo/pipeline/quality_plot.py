@@ -19,8 +19,8 @@ from s2d_zoo.pipeline.quality_summary import (
     ORDER,
     PSEUDO,
     STROKES_ONLY,
-    Summary,
 )
+from s2d_zoo.pipeline.summary import Summary
 from s2d_zoo.pipeline.transfer_plot import PLOT_SETTINGS
 
 

@@ -14,7 +14,6 @@ from s2d_zoo.pipeline.quality_summary import (
     DIRECT,
     ORDER,
     SECONDS,
-    Summary,
     comparisons,
     figures,
     overall,
@@ -135,7 +134,7 @@ def _section(target: TargetResult, training_strokes: int) -> list[str]:
         facts.append(f"Rescaled by {data.target.factor:g} for enhancer and direct network.")
     if target.is_source:
         facts.append("The enhancer was trained on the train split of this dataset: this is no transfer.")
-    labels = [f"{words} {_in_words(figures(target, name))}" for name, words in _OF_LABELS.items()]
+    labels = [f"{words} {figures(target, name)}" for name, words in _OF_LABELS.items()]
     return [
         f"## {data.target.name}",
         "",
@@ -163,7 +162,7 @@ def to_table(target: TargetResult) -> str:
         "|---|" + "---|" * (len(strokes) + 1),
     ]
     for method in ORDER:
-        cells = [_in_words(told[method][one]["iou"]) if one in told[method] else _NOTHING for one in (*strokes, 0)]
+        cells = [str(told[method][one]["iou"]) if one in told[method] else _NOTHING for one in (*strokes, 0)]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -179,7 +178,7 @@ def _measures_table(target: TargetResult, strokes: int) -> str:
         "|---|" + "---|" * len(measures),
     ]
     for method, scores in told.items():
-        cells = [f"{scores[one].mean:.0f}" if one == SECONDS else _in_words(scores[one]) for one in measures]
+        cells = [f"{scores[one].mean:.0f}" if one == SECONDS else str(scores[one]) for one in measures]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -190,7 +189,3 @@ def _panel(target: TargetResult) -> Panel:
         for method, by_strokes in summaries(target).items()
     }
     return Panel(title=target.data.target.name + (" (also a source)" if target.is_source else ""), scores=scores)
-
-
-def _in_words(summary: Summary) -> str:
-    return f"{summary.mean:.3f}" + ("" if summary.spread is None else f" ± {summary.spread:.3f}")

@@ -1,6 +1,5 @@
 """Mean and spread of each method, and who is better than whom."""
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -8,6 +7,7 @@ from typing import Final
 from s2d_zoo.data.quality_scores import MEASURES
 from s2d_zoo.pipeline.quality import QualityResult, TargetResult
 from s2d_zoo.pipeline.quality_cells import METHODS, CellResult
+from s2d_zoo.pipeline.summary import Summary
 
 FOREST, ENHANCER, CONSENSUS = METHODS["probabilities"]
 (PSEUDO,), (STROKES_ONLY,), (CEILING,) = METHODS["pseudo-labels"], METHODS["strokes-only"], METHODS["ceiling"]
@@ -43,21 +43,6 @@ _ERRORS: Final = frozenset({"calibration_error"})
 _DIGITS: Final = 3
 #: what is told of each cell besides its scores
 SECONDS: Final = "seconds"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """A figure over all seeds."""
-
-    mean: float
-    spread: float | None  #: standard deviation; None for a single seed
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Summary":
-        """Of one value for each seed."""
-        spread = statistics.stdev(values) if len(values) > 1 else None
-        return cls(mean=statistics.fmean(values), spread=spread, n=len(values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

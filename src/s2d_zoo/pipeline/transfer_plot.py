@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from s2d_zoo.pipeline.summary import Summary
+
 #: Okabe and Ito's, which people with any kind of colour vision tell apart; also told apart by their markers
 _STYLES: Final[Mapping[str, tuple[str, str]]] = {
     "base model, finetuned": ("#0072B2", "o"),
@@ -35,13 +37,10 @@ PLOT_SETTINGS: Final[Any] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class Point(Summary):
     """Scores of all seeds at one budget."""
 
     budget: int
-    mean: float
-    spread: float | None  #: standard deviation; None for a single seed
-    n: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 import statistics
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from s2d_zoo._version import __version__
 from s2d_zoo.data.atomic import atomic_write, write_json
 from s2d_zoo.pipeline.record import describe_run, to_plain
+from s2d_zoo.pipeline.summary import Summary
 from s2d_zoo.pipeline.transfer import TransferResult
 from s2d_zoo.pipeline.transfer_cells import METHODS, Kind
 from s2d_zoo.pipeline.transfer_plot import Curve, Point, draw_curves
@@ -51,15 +53,12 @@ def curves(result: TransferResult, measure: Measure) -> tuple[Curve, ...]:
             for one in result.cells:
                 if method in one.scores:
                     scores.setdefault(one.cell.budget, []).append(getattr(one.scores[method], measure))
-            points = tuple(_point(budget, values) for budget, values in sorted(scores.items()))
+            points = tuple(
+                Point(budget=budget, **asdict(Summary.of(values))) for budget, values in sorted(scores.items())
+            )
             if points:
                 found.append(Curve(method=method, points=points, trained=kind not in _UNTRAINED))
     return tuple(found)
-
-
-def _point(budget: int, values: list[float]) -> Point:
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return Point(budget=budget, mean=statistics.fmean(values), spread=spread, n=len(values))
 
 
 def to_facts(result: TransferResult, *, command: str | None = None) -> dict[str, Any]:
@@ -126,15 +125,11 @@ def to_table(result: TransferResult, measure: Measure = "iou") -> str:
     ]
     for curve in curves(result, measure):
         # what saw no strokes is as good at every number of them
-        cells = [_in_words(curve.at(budget) or curve.points[0]) for budget in budgets]
+        cells = [str(curve.at(budget) or curve.points[0]) for budget in budgets]
         lines.append(f"| {curve.method} | " + " | ".join(cells) + " |")
     painted = {budget: [sum(one.painted_px) for one in result.cells if one.cell.budget == budget] for budget in budgets}
     lines.append("| painted px, all images | " + " | ".join(f"{statistics.fmean(painted[one]):.0f}" for one in budgets))
     return "\n".join(lines) + " |"
-
-
-def _in_words(point: Point) -> str:
-    return f"{point.mean:.3f}" + ("" if point.spread is None else f" ± {point.spread:.3f}")
 
 
 def _names(names: list[str]) -> str:
