@@ -303,6 +303,29 @@ def test_what_another_process_has_finished_is_part_of_the_result(kept, count_run
     assert kept(chosen=("membrane_isbi",)).missing == ("nuclei_hela",)
 
 
+def test_cells_that_another_process_is_at_are_waited_for_in_the_end(finished, kept, count_runs, tmp_path):
+    cells = tmp_path / "out/cells/nuclei_hela"
+    theirs, ours = "probabilities-002-seed0", "ceiling-seed0"
+    for name in (theirs, ours):
+        (cells / f"{name}.json").unlink()
+    locked, we_began = Event(), Event()
+
+    def another_process():
+        with FileLock(cells / f"{theirs}.lock"):
+            locked.set()
+            we_began.wait(10)
+            shutil.copy(finished[1] / "cells/nuclei_hela" / f"{theirs}.json", cells)
+
+    names = count_runs()
+    other = Thread(target=another_process)
+    other.start()
+    locked.wait(10)
+    result = kept(chosen=("nuclei_hela",), tell=lambda _: we_began.set())
+    other.join()
+    assert names == [f"nuclei_hela/{ours}"]
+    assert [one.cell for one in result.targets[0].cells] == [one.cell for one in finished[0].targets[0].cells]
+
+
 def test_what_was_finished_with_other_settings_is_no_part_of_the_result(kept):
     result = kept(chosen=("membrane_isbi",), forest=ForestSettings(n_estimators=4), overwrite=True)
     assert result.missing == ("nuclei_hela",)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.atomic import write_json
@@ -45,6 +45,8 @@ _log = logging.getLogger(__name__)
 DIRECT_FORMAT: Final = "s2d-zoo/direct-network"
 DIRECT_FORMAT_VERSION: Final = 2
 _CELLS, _CHECKPOINTS, _DIRECT = "cells", "checkpoints", "direct"
+#: seconds to wait for another process; filelock takes -1 for no end
+_NONE, _ENDLESS = 0, -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +87,8 @@ def evaluate_quality(
 
     Each finished cell is a file in ``output/cells/TARGET`` and is not run again; within a cell a training goes on from
     its checkpoint. The direct networks are trained once for all targets, in ``output/direct``. Of a target, methods
-    learn from the train split; images of the test split are for scores only. Several processes may work in one folder
-    on different targets: whichever trains a direct network, the others wait for it.
+    learn from the train split; images of the test split are for scores only. Several processes may work in one folder:
+    each takes cells that no other one is at, and waits for those in the end, or for a direct network that one trains.
 
     Args:
         package: of the enhancer.
@@ -184,19 +186,32 @@ class _Run:
 
     def measure(self, data: TargetData, kept: dict[Cell, CellResult | None]) -> TargetResult:
         """All cells of a target, those run that are not there."""
-        results = []
-        for number, cell in enumerate(self._cells, start=1):
-            finished = kept[cell]
-            if finished is None:
-                self._tell(f"{data.target.name}, cell {number} of {len(self._cells)}: {cell}")
-                finished = self._run(data, cell)
-            results.append(finished)
+        results = dict(kept)
+        for patience in (_NONE, _ENDLESS):  # first those that no other process is at, then those that one was
+            for number, cell in enumerate(self._cells, start=1):
+                if results[cell] is None:
+                    words = f"{data.target.name}, cell {number} of {len(self._cells)}: {cell}"
+                    results[cell] = self._run_alone(data, cell, words, patience)
         shutil.rmtree(self._output / _CHECKPOINTS / data.target.name, ignore_errors=True)  # empty by now
-        return self._result(data, results)
+        return self._result(data, [one for one in results.values() if one is not None])
 
     def _result(self, data: TargetData, cells: Sequence[CellResult]) -> TargetResult:
         is_source = data.target.dataset in self._sources.datasets
         return TargetResult(data=data, cells=tuple(cells), is_source=is_source)
+
+    def _run_alone(self, data: TargetData, cell: Cell, words: str, patience: float) -> CellResult | None:
+        """Run a cell, or read what another process has found meanwhile; None where one is at it still."""
+        path = self._file(data, cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(path.with_suffix(".lock"), timeout=patience):
+                found = read_cell(path, cell, self._facts(data, cell), overwrite=self._overwrite)
+                if found is None:
+                    self._tell(words)
+                    found = self._run(data, cell)
+                return found
+        except Timeout:
+            return None
 
     def _run(self, data: TargetData, cell: Cell) -> CellResult:
         facts = self._facts(data, cell)
