@@ -9,7 +9,8 @@ from s2d_zoo.rf_adapter.source_strokes import dense_crop, strokes, worst_tiles
 
 def test_strokes_are_few_or_many_but_never_more_than_asked_for():
     classes = xr.DataArray(np.where(np.indices((200, 200))[0] < 100, 1, 2).astype("uint8"), dims=("y", "x"))
-    painted = [int((strokes(classes, np.random.default_rng(seed), most=8).values > 0).sum()) for seed in range(12)]
+    drawn = [strokes(classes, np.random.default_rng(seed), between=(2, 8)) for seed in range(12)]
+    painted = [int((one.values > 0).sum()) for one in drawn]
     assert max(painted) > 3 * min(painted) > 0
     assert max(painted) <= 2 * 8 * 40 * 9  # two classes, eight strokes, of 40 px, with a brush of 5 px and round ends
 
