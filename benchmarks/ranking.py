@@ -23,7 +23,7 @@ import numpy as np
 import xarray as xr
 
 from s2d_zoo._version import __version__
-from s2d_zoo.data.atomic import read_json, write_json
+from s2d_zoo.data.atomic import write_json
 from s2d_zoo.data.datasets import LabelledImage, load_dataset
 from s2d_zoo.data.images import write_image
 from s2d_zoo.data.scores import score_masks
@@ -139,7 +139,6 @@ def main() -> None:
                         "facts": facts,
                     }
                     write_json(path, found)
-                    found = read_json(path)
                 cells.append(found)
     threads = os.environ.get("OMP_NUM_THREADS")
     command = shlex.join(["python", "benchmarks/ranking.py", *sys.argv[1:]])

@@ -6,7 +6,7 @@ before and adds tiles from where that one was most wrong, as a person who correc
 
 A forest is shown with the images that are most like those that it was painted on, because that is how people use one:
 nobody expects a forest to work on an image from another microscope. What it says of painted images themselves is not
-shown: it knows by heart what was painted there, and an enhancer would learn to trust it.
+shown where there are others: it knows by heart what was painted there, and an enhancer would learn to trust it.
 
 All is cached in one folder and resumed from there: ``forests/NNNN.safetensors`` and the foreground
 probabilities ``maps.zarr/NNNN/<image>`` (uint8, 255 = 1).
