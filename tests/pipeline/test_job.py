@@ -197,7 +197,7 @@ def test_default_settings_only_need_makers_and_terms():
     settings = AdaptSettings(attribution=OURS)
     assert settings.model_id == "segmentor-adapted-with-s2d-zoo"
     assert settings.segmentor == SegmentorSettings(
-        training=TrainingSettings(steps=600, steps_per_epoch=100, batch_size=4)
+        training=TrainingSettings(steps=1000, steps_per_epoch=100, batch_size=4)
     )
 
 

@@ -32,7 +32,7 @@ _FIXED: Final = {
 @click.option("--size", default=256, show_default=True, help="Side of the simulated images, px.")
 @click.option("--strokes", default=10, show_default=True, help="Strokes per class.")
 @options.trees
-@click.option("--steps", default=400, show_default=True, help="Training steps of the segmentor.")
+@click.option("--steps", default=200, show_default=True, help="Training steps of the segmentor.")
 @options.seed
 @options.overwrite
 @options.quiet

@@ -110,7 +110,7 @@ class_names = click.option("--class-names", metavar="A,B,…", help="Name of lab
 axes = click.option("--axes", metavar="LETTERS", help="Axes of the image, e.g. zyxc, where the file does not tell.")
 quiet = click.option("--quiet", is_flag=True, help="No progress bars.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
-steps = click.option("--steps", default=600, show_default=True, help="Training steps of the segmentor.")
+steps = click.option("--steps", default=1000, show_default=True, help="Training steps of the segmentor.")
 weighting = click.option(
     "--weighting",
     type=click.Choice(["consensus", "rectified", "both", "none"]),

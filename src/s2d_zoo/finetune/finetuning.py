@@ -54,9 +54,9 @@ class SegmentorSettings:
     features: int = 8  #: channels of the network's first level
     depth: int = 3
     weighting: Weighting = "consensus"  #: of the pseudo-labels (see `s2d_zoo.finetune.weighting`)
-    patches: PatchSettings = field(default_factory=lambda: PatchSettings(zoom=(0.8, 1.25), soft_target=True))
+    patches: PatchSettings = field(default_factory=lambda: PatchSettings(size=256, zoom=(0.8, 1.25), soft_target=True))
     training: TrainingSettings = field(
-        default_factory=lambda: TrainingSettings(steps=600, steps_per_epoch=100, batch_size=4)
+        default_factory=lambda: TrainingSettings(steps=1000, steps_per_epoch=100, batch_size=4)
     )
 
     def __post_init__(self) -> None:

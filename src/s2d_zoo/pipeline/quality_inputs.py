@@ -68,13 +68,6 @@ class DirectSettings:
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(steps=3000, ema_decay=0.99))
 
 
-def _usual_segmentor() -> SegmentorSettings:
-    return SegmentorSettings(
-        patches=PatchSettings(size=256, zoom=(0.8, 1.25), soft_target=True),
-        training=TrainingSettings(steps=1000, steps_per_epoch=100, batch_size=4),
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualitySettings:
     """What is compared, how often, and how everything is trained.
@@ -91,7 +84,7 @@ class QualitySettings:
     n_forests: int = 5  #: of a consensus
     forest: ForestSettings = field(default_factory=ForestSettings)
     #: training of all segmentors; the size of the enhancer's network takes the place of theirs
-    segmentor: SegmentorSettings = field(default_factory=_usual_segmentor)
+    segmentor: SegmentorSettings = field(default_factory=SegmentorSettings)
     direct: DirectSettings = field(default_factory=DirectSettings)
 
     def __post_init__(self) -> None:
