@@ -11,10 +11,6 @@ again; with --variant, only that one is run, so that several processes can share
 """
 
 import argparse
-import json
-import os
-import shlex
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +20,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from filelock import FileLock
+from outcome import command_of, write_outcome
 
 from s2d_zoo._version import __version__
 from s2d_zoo.data.atomic import atomic_write, read_json, write_json
@@ -49,7 +46,6 @@ from s2d_zoo.types import CHANNEL
 FORMAT = "s2d-zoo/ablation"
 FORMAT_VERSION = 1  #: of how a variant is measured, too
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 STEPS = 1500
 TARGET = "mito_epfl"
 PAINTED = (8, 15)  #: of the target's train split
@@ -303,12 +299,7 @@ def main() -> None:
     }
     if options.variant:
         return
-    threads = os.environ.get("OMP_NUM_THREADS")
-    command = shlex.join(["python", "benchmarks/ablations.py", *sys.argv[1:]])
-    table = to_markdown(cells, f"OMP_NUM_THREADS={threads} {command}" if threads else command)
-    (RESULTS / "ablations.md").write_text(table, encoding="utf-8")
-    (RESULTS / "ablations.json").write_text(json.dumps(cells, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(table)
+    write_outcome("ablations", to_markdown(cells, command_of(__file__)), cells)
 
 
 if __name__ == "__main__":

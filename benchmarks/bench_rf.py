@@ -30,6 +30,7 @@ import onnxruntime
 import xarray as xr
 from bench_rf_table import DATASET, ENHANCER, OURS, to_markdown
 from onnx import TensorProto, helper
+from outcome import write_outcome
 from sklearn.ensemble import RandomForestClassifier
 
 from s2d_zoo.contract import FilterName
@@ -43,7 +44,6 @@ from s2d_zoo.rf_adapter.flat_forest import FlatForest
 from s2d_zoo.zoo.collection import find_model
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 STAGES = ("features", "forest", "enhancer")
 LABELLED_PIXELS = (4_000, 100_000)
 #: the filters and scales that torch_em computes where nothing else is asked for
@@ -252,11 +252,7 @@ def main() -> None:
             forests[name] = measure(entry.image, labels, ask, options.runs)
     shape = list(entry.image.shape[1:])
     figures = {"runs": options.runs, "cores": os.cpu_count(), "shape": shape, "forests": forests}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "bench_rf.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    table = to_markdown(figures)
-    (RESULTS / "bench_rf.md").write_text(table, encoding="utf-8")
-    sys.stdout.write(table)
+    write_outcome("bench_rf", to_markdown(figures), figures)
 
 
 if __name__ == "__main__":

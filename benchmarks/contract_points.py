@@ -12,7 +12,6 @@ not run again (--output keeps it); --only runs some of the parts, so that severa
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,6 +21,7 @@ from typing import Final
 import numpy as np
 import xarray as xr
 from contract_points_table import Figures, Ious, changes, gains_by_size, to_markdown
+from outcome import write_outcome
 from scipy import ndimage
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
@@ -42,7 +42,6 @@ from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.features import FILTERS, SCALES, FeatureSelection
 from s2d_zoo.zoo.collection import find_model
 
-RESULTS: Final = Path(__file__).parent / "results"
 TARGETS: Final = ("nuclei_gowt1", "nuclei_hela")
 ENHANCER: Final = "nuclei-fluo-2d"
 N_STROKES: Final = 10
@@ -308,11 +307,7 @@ def main() -> None:
         "rescaling": gains_by_size(found["pixel_size"], known),
         "iou": found,
     }
-    RESULTS.mkdir(exist_ok=True)
-    table = to_markdown(results)
-    (RESULTS / "contract_points.md").write_text(table, encoding="utf-8")
-    (RESULTS / "contract_points.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(table)
+    write_outcome("contract_points", to_markdown(results), results)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,6 @@ again.
 """
 
 import argparse
-import json
-import os
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -29,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from outcome import command_of, write_outcome
 
 from s2d_zoo._version import __version__
 from s2d_zoo.architectures.unet import UNet
@@ -48,7 +45,6 @@ from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.zoo.collection import find_model
 
-RESULTS = Path(__file__).parent / "results"
 N_PAINTED = 2  #: training images with strokes
 ONE_PAINTED = ("nuclei_gowt1",)  #: of its three images, both positions are the one in the middle
 N_STROKES = 10  #: per class and painted image
@@ -215,12 +211,7 @@ def main() -> None:
         results[target.name] = [measure(target, seed, output, options.data_dir) for seed in SEEDS]
     if options.target:
         return
-    threads = os.environ.get("OMP_NUM_THREADS")  # trainings differ with the number of threads
-    command = shlex.join(["python", "benchmarks/finetune.py", *sys.argv[1:]])
-    table = to_markdown(results, targets, f"OMP_NUM_THREADS={threads} {command}" if threads else command)
-    (RESULTS / "finetune.md").write_text(table, encoding="utf-8")
-    (RESULTS / "finetune.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(table)
+    write_outcome("finetune", to_markdown(results, targets, command_of(__file__)), results)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import numpy as np
 import onnxruntime
 import torch
 import xarray as xr
+from outcome import write_outcome
 
 from s2d_zoo._version import __version__
 from s2d_zoo.architectures.pixel_forest import FilterBank
@@ -39,7 +40,6 @@ from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.persistence import load_classifier
 from s2d_zoo.zoo.collection import find_model
 
-RESULTS = Path(__file__).parent / "results"
 ENHANCER = "nuclei-fluo-2d"
 TARGET = "nuclei_gowt1"
 SIZE = 512
@@ -276,11 +276,7 @@ def main() -> None:
         "accuracy": accuracy,
         "cost": cost,
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "fused.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    table = to_markdown(figures)
-    (RESULTS / "fused.md").write_text(table, encoding="utf-8")
-    sys.stdout.write(table)
+    write_outcome("fused", to_markdown(figures), figures)
 
 
 if __name__ == "__main__":

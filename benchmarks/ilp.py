@@ -10,13 +10,13 @@ Writes benchmarks/results/ilp.md and .json.
 """
 
 import argparse
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from outcome import write_outcome
 
 from s2d_zoo import __version__
 from s2d_zoo.errors import AxesError, ConfigError, ProjectFileError
@@ -24,7 +24,6 @@ from s2d_zoo.rf_adapter.autocontext import stored_classifier
 from s2d_zoo.rf_adapter.ilastik_images import Frame, read_frames
 from s2d_zoo.rf_adapter.ilastik_project import IlastikProject, read_project
 
-RESULTS = Path(__file__).parent / "results"
 COMMAND = "python benchmarks/ilp.py --data-dir ../shared/data"
 #: where the images of projects are that do not find them by themselves
 MOVED = {"ilastik_mitocheck": ["ilastik_mitocheck_small_2D+t.h5"]}
@@ -41,8 +40,7 @@ def main() -> None:
     found = [describe(path, data) for path in sorted((data / "ilp").glob("*.ilp"))]
     golden = compare_with_ilastik(read_project(data / "ilp" / f"{GOLDEN}.ilp"), data)
     results = {"s2d_zoo": __version__, "command": COMMAND, "projects": found, "golden": golden}
-    (RESULTS / "ilp.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    (RESULTS / "ilp.md").write_text(to_markdown(results), encoding="utf-8")
+    write_outcome("ilp", to_markdown(results), results)
 
 
 def describe(path: Path, data: Path) -> dict[str, Any]:

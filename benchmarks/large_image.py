@@ -10,7 +10,6 @@ Writes benchmarks/results/large_image.md and .json.
 """
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from outcome import write_outcome
 
 from s2d_zoo._version import __version__
 from s2d_zoo.data.images import write_blocks
@@ -36,7 +36,6 @@ from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.rf_adapter.feature_blocks import blocking_for
 from s2d_zoo.rf_adapter.persistence import save_classifier
 
-RESULTS = Path(__file__).parent / "results"
 TILE = 1024
 LIMIT = 2.0  # GiB
 #: runs the command in a process that believes to have so many cores (0: as many as it has)
@@ -174,12 +173,10 @@ def main() -> None:
             figures = {"trees": classifier.forest.n_trees, "nodes": len(classifier.forest.feature)}
     figures["parent_gibibytes"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     figures["runs"] = runs
-    table = to_markdown(figures)
-    if not options.quick:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "large_image.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        (RESULTS / "large_image.md").write_text(table, encoding="utf-8")
-    sys.stdout.write(table)
+    if options.quick:
+        sys.stdout.write(to_markdown(figures))
+    else:
+        write_outcome("large_image", to_markdown(figures), figures)
 
 
 if __name__ == "__main__":

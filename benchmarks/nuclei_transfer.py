@@ -10,10 +10,10 @@ Writes benchmarks/results/nuclei_transfer.md and .json; a finished target is not
 
 import argparse
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
+
+from outcome import command_of, write_outcome
 
 from s2d_zoo._version import __version__
 from s2d_zoo.data.datasets import load_dataset
@@ -27,7 +27,6 @@ from s2d_zoo.pipeline.job import AdaptSettings
 from s2d_zoo.pipeline.report import write_report
 from s2d_zoo.zoo.collection import find_model
 
-RESULTS = Path(__file__).parent / "results"
 TARGETS = ("nuclei_hela", "nuclei_gowt1")
 ENHANCER = "nuclei-fluo-2d"
 N_STROKES = 10
@@ -99,16 +98,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/nuclei_transfer"), help="folder for the runs")
     options = parser.parse_args()
     results = {target: run_target(target, options.output, options.data_dir) for target in TARGETS}
-    threads = os.environ.get("OMP_NUM_THREADS")  # trainings differ with the number of threads
-    command = "python benchmarks/nuclei_transfer.py --data-dir ../shared/data"
-    command = f"OMP_NUM_THREADS={threads} {command}" if threads else command
-    RESULTS.mkdir(exist_ok=True)
-    table = to_markdown(results, command)
-    (RESULTS / "nuclei_transfer.md").write_text(table, encoding="utf-8")
     kept = ("scores", "kept_fraction", "held_out_iou", "strokes", "seconds", "seed", "s2d_zoo_version", "good")
     figures = {target: {key: facts[key] for key in kept} for target, facts in results.items()}
-    (RESULTS / "nuclei_transfer.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(table)
+    write_outcome("nuclei_transfer", to_markdown(results, command_of(__file__)), figures)
 
 
 if __name__ == "__main__":

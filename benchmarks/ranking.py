@@ -10,10 +10,7 @@ Writes benchmarks/results/ranking.md and .json. A finished ranking is not run ag
 """
 
 import argparse
-import json
 import os
-import shlex
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+from outcome import command_of, write_outcome
 
 from s2d_zoo._version import __version__
 from s2d_zoo.data.atomic import write_json
@@ -39,7 +37,6 @@ from s2d_zoo.zoo.collection import bundled_models, find_model
 
 FORMAT: Final = "s2d-zoo/ranking-benchmark"
 FORMAT_VERSION: Final = 1
-RESULTS: Final = Path(__file__).parent / "results"
 #: dataset, label, which images of its test split, and the tag that an enhancer of the right kind has
 TARGETS: Final = (
     ("nuclei_gowt1", None, (0, 1, 2), "nuclei"),
@@ -140,12 +137,7 @@ def main() -> None:
                     }
                     write_json(path, found)
                 cells.append(found)
-    threads = os.environ.get("OMP_NUM_THREADS")
-    command = shlex.join(["python", "benchmarks/ranking.py", *sys.argv[1:]])
-    table = to_markdown(cells, f"OMP_NUM_THREADS={threads} {command}" if threads else command)
-    (RESULTS / "ranking.md").write_text(table, encoding="utf-8")
-    (RESULTS / "ranking.json").write_text(json.dumps(cells, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(table)
+    write_outcome("ranking", to_markdown(cells, command_of(__file__)), cells)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,7 @@ Writes benchmarks/results/zoo_model.md and .json; a finished run is not run agai
 """
 
 import argparse
-import json
 import os
-import shlex
-import sys
 import tempfile
 import threading
 from dataclasses import replace
@@ -23,6 +20,7 @@ from typing import Any
 
 import yaml
 from bioimageio.core import test_model
+from outcome import command_of, write_outcome
 from tests.zoo.local_zoo import Server, Zoo
 
 from s2d_zoo._version import __version__
@@ -40,7 +38,6 @@ from s2d_zoo.pipeline.job import AdaptSettings
 from s2d_zoo.pipeline.report import summarise, write_report
 from s2d_zoo.zoo.download import download_model
 
-RESULTS = Path(__file__).parent / "results"
 MODEL = "nuclei-broad"
 N_PAINTED, N_STROKES, SEED, STEPS = 2, 10, 0, 300
 ENHANCER = "nuclei-fluo-2d"
@@ -177,13 +174,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/zoo_model"), help="folder for the run")
     options = parser.parse_args()
     figures = run(options.output, options.data_dir)
-    threads = os.environ.get("OMP_NUM_THREADS")  # trainings differ with the number of threads
-    command = shlex.join(["python", "benchmarks/zoo_model.py", *sys.argv[1:]])
-    command = f"OMP_NUM_THREADS={threads} {command}" if threads else command
-    table = to_markdown(figures, f"PYTHONPATH=. {command}")  # the server on this machine is that of the tests
-    (RESULTS / "zoo_model.md").write_text(table, encoding="utf-8")
-    (RESULTS / "zoo_model.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(table)
+    # the server on this machine is that of the tests
+    write_outcome("zoo_model", to_markdown(figures, f"PYTHONPATH=. {command_of(__file__)}"), figures)
 
 
 if __name__ == "__main__":
