@@ -101,11 +101,14 @@ KNOWN = {
 }
 
 
-def known_target(name="mito_epfl", *, known=KNOWN, spread=0.02, is_source=False, settings=None, **changes):
+def known_target(
+    name="mito_epfl", *, known=KNOWN, spread=0.02, is_source=False, trainings=True, settings=None, **changes
+):
     """A target whose mean scores are known; the first seed is below, the last above."""
     settings = settings or known_settings()
+    target = QualityTarget(dataset=name, rescale=1.5 if is_source else None, trainings=trainings)
     cells = []
-    for cell in plan_cells(settings):
+    for cell in plan_cells(settings, target):
         seeds = settings.n_seeds if cell.kind == "probabilities" else settings.n_training_seeds
         away = spread * (cell.seed - (seeds - 1) / 2)
         cells.append(
@@ -117,7 +120,7 @@ def known_target(name="mito_epfl", *, known=KNOWN, spread=0.02, is_source=False,
             )
         )
     data = TargetData(
-        target=QualityTarget(dataset=name, rescale=1.5 if is_source else None),
+        target=target,
         training=named("a", "b", "c"),
         training_objects=named("a", "b", "c"),
         painted=(0, 2),

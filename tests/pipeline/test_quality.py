@@ -116,6 +116,14 @@ def test_every_cell_of_every_target_is_a_file(finished):
     assert list((output / "checkpoints").iterdir()) == []
 
 
+def test_a_target_without_trainings_has_forests_and_enhancer_only(kept, count_runs):
+    names = count_runs()
+    result = kept(targets=(replace(NUCLEI, trainings=False), MEMBRANES))
+    assert [len(one.cells) for one in result.targets] == [4, len(NAMES)]
+    assert {one.cell.kind for one in result.targets[0].cells} == {"probabilities"}
+    assert names == []
+
+
 def test_each_structure_has_its_measures(finished):
     nuclei, membranes = (
         [score for one in target.cells for score in one.scores.values()] for target in finished[0].targets
@@ -434,7 +442,7 @@ def test_the_network_of_somebody_else_has_no_rival_of_its_size(package, monkeypa
 
 
 def test_cells_without_training_come_first_seed_by_seed():
-    names = [cell.name for cell in plan_cells(tiny(strokes=(4, 2), n_training_seeds=2))]
+    names = [cell.name for cell in plan_cells(tiny(strokes=(4, 2), n_training_seeds=2), NUCLEI)]
     assert names[:3] == ["probabilities-002-seed0", "probabilities-004-seed0", "probabilities-002-seed1"]
     assert names[4:] == [
         f"{name}-seed{seed}"

@@ -52,6 +52,27 @@ def test_measures_stand_side_by_side_at_the_strokes_of_the_trainings():
     assert table["RF"].endswith("| 12 |")
 
 
+def test_without_trainings_only_forests_and_enhancer_are_told():
+    target = known_target(trainings=False)
+    assert list(rows(to_table(target)))[-3:] == ["RF", "enhancer", "consensus enhancer"]
+    text = to_markdown(known_result(target))
+    assert "2 test images; strokes on a, c; no network was trained." in text
+    assert "direct" not in text.partition("## mito_epfl")[2].partition("Seconds:")[0]
+    assert "segmentor" not in text.partition("Seconds:")[0]
+    assert "- enhancer against RF: higher IoU in 2 of 2 cases." in text
+
+
+def test_trainings_of_other_targets_stand_beside_those_without(tmp_path):
+    result = known_result(known_target(), known_target("mito_vnc", trainings=False))
+    text = to_markdown(result)
+    assert "- enhancer against RF: higher IoU in 4 of 4 cases." in text
+    assert "- enhancer against direct network: higher IoU in 1 of 2 cases" in text
+    write_quality_report(result, tmp_path)
+    facts = json.loads((tmp_path / "quality.json").read_text(encoding="utf-8"))
+    assert [one["trainings"] for one in facts["targets"]] == [True, False]
+    assert set(facts["targets"][1]["summaries"]) == {"RF", "enhancer", "consensus enhancer"}
+
+
 def test_a_target_that_was_a_source_is_no_transfer():
     text = to_markdown(known_result(known_target(is_source=True)))
     assert "The enhancer was trained on the train split of this dataset: this is no transfer." in text

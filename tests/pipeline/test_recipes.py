@@ -114,3 +114,12 @@ def test_licences_follow_the_training_data(path):
     sources = [describe_dataset(source.name).license for source in settings.source.datasets]
     free = all(license_ == "CC0-1.0" for license_ in sources)
     assert free or "NC" in settings.attribution.license
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_rivals_are_trained_where_the_enhancer_never_was(path):
+    recipe = read_recipe(path)
+    seen = {source.name for source in recipe.pretrain.source.datasets}
+    assert {target.name: target.trainings for target in recipe.targets} == {
+        target.name: target.dataset not in seen for target in recipe.targets
+    }

@@ -162,7 +162,6 @@ class _Run:
     ) -> None:
         self._sources, self._settings, self._measured = sources, settings, measured
         self._output, self._overwrite, self._tell, self._progress = output, overwrite, tell, progress
-        self._cells = plan_cells(settings)
         self._direct_facts = {
             seed: direct_facts(sources, settings, measured, seed) for seed in range(settings.n_training_seeds)
         }
@@ -172,13 +171,16 @@ class _Run:
         """The cells that are there; None for those to be run."""
         return {
             cell: read_cell(self._file(data, cell), cell, self._facts(data, cell), overwrite=self._overwrite)
-            for cell in self._cells
+            for cell in plan_cells(self._settings, data.target)
         }
 
     def complete(self, data: TargetData) -> TargetResult | None:
         """A target of which all cells are there and fit; None where they do not, or another process is at it."""
         try:
-            cells = [read_cell(self._file(data, cell), cell, self._facts(data, cell)) for cell in self._cells]
+            cells = [
+                read_cell(self._file(data, cell), cell, self._facts(data, cell))
+                for cell in plan_cells(self._settings, data.target)
+            ]
         except ConfigError:
             return None
         there = tuple(one for one in cells if one is not None)
@@ -188,9 +190,9 @@ class _Run:
         """All cells of a target, those run that are not there."""
         results = dict(kept)
         for patience in (_NONE, _ENDLESS):  # first those that no other process is at, then those that one was
-            for number, cell in enumerate(self._cells, start=1):
+            for number, cell in enumerate(kept, start=1):
                 if results[cell] is None:
-                    words = f"{data.target.name}, cell {number} of {len(self._cells)}: {cell}"
+                    words = f"{data.target.name}, cell {number} of {len(kept)}: {cell}"
                     results[cell] = self._run_alone(data, cell, words, patience)
         shutil.rmtree(self._output / _CHECKPOINTS / data.target.name, ignore_errors=True)  # empty by now
         return self._result(data, [one for one in results.values() if one is not None])

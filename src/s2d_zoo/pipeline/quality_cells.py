@@ -21,6 +21,7 @@ from s2d_zoo.pipeline.quality_inputs import (
     DirectSettings,
     QualitySettings,
     QualitySources,
+    QualityTarget,
     TargetData,
     hash_images,
 )
@@ -106,14 +107,14 @@ def load_measured(package: Path) -> Measured:
     return Measured(enhancer=enhancer, sha256=hash_path(package), size=size)
 
 
-def plan_cells(settings: QualitySettings) -> tuple[Cell, ...]:
+def plan_cells(settings: QualitySettings, target: QualityTarget) -> tuple[Cell, ...]:
     """Every cell of a target, in the order in which they are run: first what needs no training, seed by seed."""
     told = [
         Cell(kind="probabilities", strokes=strokes, seed=seed)
         for seed in range(settings.n_seeds)
         for strokes in sorted(settings.strokes)
     ]
-    kinds: tuple[Kind, ...] = ("direct", *TRAINED)
+    kinds: tuple[Kind, ...] = ("direct", *TRAINED) if target.trainings else ()
     trained = [
         Cell(kind=kind, strokes=0 if kind in {"direct", "ceiling"} else settings.training_strokes, seed=seed)
         for seed in range(settings.n_training_seeds)

@@ -38,6 +38,9 @@ class QualityTarget:
     #: knows; not at all where ``None``
     rescale: float | None = None
     n_pseudo: int = 12  #: images of its train split that segmentors learn from, evenly spread
+    #: whether segmentors and direct networks are trained, too; to see how an enhancer does on images like those that it
+    #: was trained on, forests are enough
+    trainings: bool = True
 
     def __post_init__(self) -> None:
         if self.structure not in STRUCTURES:

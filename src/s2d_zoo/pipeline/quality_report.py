@@ -12,7 +12,7 @@ from s2d_zoo.pipeline.quality_plot import Panel, draw_quality
 from s2d_zoo.pipeline.quality_summary import (
     CEILING,
     DIRECT,
-    ORDER,
+    FOREST,
     SECONDS,
     comparisons,
     figures,
@@ -127,14 +127,14 @@ def _section(target: TargetResult, training_strokes: int) -> list[str]:
     data = target.data
     painted = ", ".join(data.training[number].name for number in data.painted)
     facts = [
-        f"{len(data.test)} test images; strokes on {painted}; networks learn from {len(data.training)} images.",
+        f"{len(data.test)} test images; strokes on {painted}; "
+        + (f"networks learn from {len(data.training)} images." if data.target.trainings else "no network was trained."),
         f"Objects: {data.instances}." if data.target.structure == "objects" else "Membranes.",
     ]
     if data.target.factor != 1:
         facts.append(f"Rescaled by {data.target.factor:g} for enhancer and direct network.")
     if target.is_source:
         facts.append("The enhancer was trained on the train split of this dataset: this is no transfer.")
-    labels = [f"{words} {figures(target, name)}" for name, words in _OF_LABELS.items()]
     return [
         f"## {data.target.name}",
         "",
@@ -148,9 +148,15 @@ def _section(target: TargetResult, training_strokes: int) -> list[str]:
         "",
         _measures_table(target, training_strokes),
         "",
-        f"Pseudo-labels themselves, on their training images: {', '.join(labels)}.",
-        "",
+        *_labels_line(target),
     ]
+
+
+def _labels_line(target: TargetResult) -> list[str]:
+    if not target.data.target.trainings:
+        return []
+    labels = [f"{words} {figures(target, name)}" for name, words in _OF_LABELS.items()]
+    return [f"Pseudo-labels themselves, on their training images: {', '.join(labels)}.", ""]
 
 
 def to_table(target: TargetResult) -> str:
@@ -161,7 +167,7 @@ def to_table(target: TargetResult) -> str:
         "| IoU, strokes per class and image | " + " | ".join(str(one) for one in strokes) + " | none |",
         "|---|" + "---|" * (len(strokes) + 1),
     ]
-    for method in ORDER:
+    for method in told:
         cells = [str(told[method][one]["iou"]) if one in told[method] else _NOTHING for one in (*strokes, 0)]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -172,7 +178,7 @@ def _measures_table(target: TargetResult, strokes: int) -> str:
     told = {
         method: scores[0 if method in {DIRECT, CEILING} else strokes] for method, scores in summaries(target).items()
     }
-    measures = [measure for measure in (*MEASURES, SECONDS) if measure in told[DIRECT]]
+    measures = [measure for measure in (*MEASURES, SECONDS) if measure in told[FOREST]]
     lines = [
         "| method | " + " | ".join(_IN_WORDS[measure] for measure in measures) + " |",
         "|---|" + "---|" * len(measures),

@@ -75,14 +75,15 @@ class Comparison:
 
 
 def summaries(result: TargetResult) -> dict[str, dict[int, dict[str, Summary]]]:
-    """Method → strokes (0 where none are seen) → measure → summary; only methods and measures that there are."""
+    """Method → strokes (0 where none are seen) → measure → summary; only what was measured, methods in their order."""
     found: dict[str, dict[int, dict[str, Summary]]] = {}
     for method in ORDER:
         cells: dict[int, list[CellResult]] = {}
         for one in result.cells:
             if method in one.scores:
                 cells.setdefault(one.cell.strokes, []).append(one)
-        found[method] = {strokes: _summarise(method, cells[strokes]) for strokes in sorted(cells)}
+        if cells:
+            found[method] = {strokes: _summarise(method, cells[strokes]) for strokes in sorted(cells)}
     return found
 
 
@@ -99,8 +100,9 @@ def comparisons(result: TargetResult, measure: str = "iou") -> tuple[Comparison,
     told = summaries(result)
     found = []
     for method, rival in _RIVALS:
-        for strokes, ours in told[method].items():
-            theirs = told[rival].get(strokes, told[rival].get(0))
+        others = told.get(rival, {})
+        for strokes, ours in told.get(method, {}).items():
+            theirs = others.get(strokes, others.get(0))
             if theirs is not None and measure in ours:
                 found.append(_compare(result, (method, rival), strokes, measure, (ours[measure], theirs[measure])))
     return tuple(found)
@@ -120,6 +122,8 @@ def verdicts(result: TargetResult) -> tuple[str, ...]:
         if parts:
             lines.append(f"{method} against {rival}, IoU: {'; '.join(parts)}.")
     for method, rival in _TOLD_FURTHER:
+        if not any((one.method, one.rival) == (method, rival) for one in by_iou):
+            continue
         worse = [
             f"{name} at {_listed([one.in_words for one in pair])} strokes"
             for measure, name in FURTHER_MEASURES.items()
@@ -141,6 +145,8 @@ def overall(result: QualityResult) -> tuple[str, ...]:
     lines = []
     for method, rival in _TOLD_FIRST:
         pair = [(name, one) for name, one in found if (one.method, one.rival) == (method, rival)]
+        if not pair:
+            continue
         better = sum(one.gain > 0 for _, one in pair)
         losses = [f"{name} at {one.in_words}" for name, one in pair if one.gain <= 0]
         line = f"{method} against {rival}: higher IoU in {better} of {len(pair)} cases"
