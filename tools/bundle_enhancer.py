@@ -23,34 +23,39 @@ HEADING = "## Measured worth"
 
 
 def bundle(output: Path, quality: Path | None) -> str:
-    """Copy package and card; returns the model's id."""
+    """Copy package and card, once all is checked; returns the model's id."""
     package = next(output.glob("*.zip"))
     with zipfile.ZipFile(package) as archive, archive.open("rdf.yaml") as file:
         rdf = read_yaml(file)
     if package.stat().st_size > MOST_BYTES or not validate_package(package).passed:
         msg = f"{package} is above {MOST_BYTES} bytes, or fails a check: see s2d-zoo validate."
         raise SystemExit(msg)
-    shutil.copyfile(package, BUNDLED / package.name)
-    card = ROOT / "model_cards" / rdf["id"]
-    shutil.copytree(output / "card", card, dirs_exist_ok=True)
+    hashed = hash_path(package)
     if quality is not None:
-        _add_quality(card, quality, package)
+        measured = json.loads((quality / "quality.json").read_text(encoding="utf-8"))["enhancer"]
+        if measured["sha256"] != hashed:
+            msg = f"{quality} is about another {measured['id']} than {package}: measure this one."
+            raise SystemExit(msg)
+    card = ROOT / "model_cards" / rdf["id"]
+    shutil.rmtree(card, ignore_errors=True)  # figures of another package do not stay
+    shutil.copytree(output / "card", card)
+    if quality is not None:
+        _add_quality(card, quality)
+    shutil.copyfile(package, BUNDLED / package.name)
     path = BUNDLED / "collection.json"
-    listed = json.loads(path.read_text(encoding="utf-8"))["collection"] if path.exists() else []
-    entry = {key: rdf[key] for key in ("id", "type", "name", "description", "tags", "license")}
-    entry["source"] = package.name
+    listed = json.loads(path.read_text(encoding="utf-8"))["items"] if path.exists() else []
+    manifest = {key: rdf[key] for key in ("name", "description", "tags", "license")}
+    versions = [{"version": "v0", "source": package.name, "sha256": hashed}]
+    entry = {"id": rdf["id"], "type": rdf["type"], "manifest": manifest, "versions": versions}
     others = [item for item in listed if item["id"] != rdf["id"]]
-    collection = {"collection": sorted([*others, entry], key=lambda item: item["id"])}
+    collection = {"items": sorted([*others, entry], key=lambda item: item["id"])}
     path.write_text(json.dumps(collection, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return str(rdf["id"])
 
 
-def _add_quality(card: Path, quality: Path, package: Path) -> None:
+def _add_quality(card: Path, quality: Path) -> None:
     """Tables into the README, figures into evaluation.json, and the plot beside them."""
     facts = json.loads((quality / "quality.json").read_text(encoding="utf-8"))
-    if facts["enhancer"]["sha256"] != hash_path(package):
-        msg = f"{quality} is about another {facts['enhancer']['id']} than {package}: measure this one."
-        raise SystemExit(msg)
     evaluation = json.loads((card / "evaluation.json").read_text(encoding="utf-8"))
     evaluation["quality"] = facts
     (card / "evaluation.json").write_text(json.dumps(evaluation, indent=2, sort_keys=True) + "\n", encoding="utf-8")

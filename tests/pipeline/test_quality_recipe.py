@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from s2d_zoo.data.microscopes import MicroscopeVariation
+from s2d_zoo.data.patches import PatchSettings
 from s2d_zoo.enhancer.training import EnhancerSettings
 from s2d_zoo.errors import ConfigError, PackageError
 from s2d_zoo.export.description import Attribution, Author
@@ -76,6 +77,14 @@ def test_the_direct_network_is_trained_as_the_enhancer_and_sees_objects_of_the_s
     assert direct.training == enhancer.training
     assert direct.patches.zoom == (enhancer.patches.zoom[0] * 0.5, enhancer.patches.zoom[1] * 2)
     assert replace(direct.patches, zoom=enhancer.patches.zoom) == enhancer.patches
+
+
+@pytest.mark.parametrize(("upright", "zoom"), [(0.8, (0.35, 2.8)), (1.0, (0.5, 2.0))])
+def test_every_patch_of_the_direct_network_varies_in_size(recipe, upright, zoom):
+    enhancer = EnhancerSettings(patches=PatchSettings(size=64, zoom=(0.7, 1.4), upright=upright))
+    forests = SourceForestSettings(microscopes=MicroscopeVariation(zoom=(0.5, 2.0)))
+    direct = direct_like(replace(recipe.pretrain, enhancer=enhancer, forests=forests))
+    assert direct.patches == PatchSettings(size=64, zoom=zoom, upright=0.0)
 
 
 def test_segmentors_are_trained_in_the_precision_of_the_enhancer_and_weighted_as_asked_for(recipe):

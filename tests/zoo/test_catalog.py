@@ -3,12 +3,13 @@
 import json
 import logging
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from tests.zoo.local_zoo import FILES
 
 from s2d_zoo.errors import DownloadError
-from s2d_zoo.zoo import catalog
+from s2d_zoo.zoo import catalog, collection
 from s2d_zoo.zoo.catalog import ADDRESSES, Catalog, CatalogEntry, ModelVersion, address, is_id, read_catalog
 
 
@@ -124,6 +125,13 @@ def test_a_list_that_is_none_is_told(server, content, caplog):
     server.put("/index.json", content)
     with pytest.raises(DownloadError, match=r"Expected a list of models"):
         read_catalog()
+
+
+def test_the_list_of_bundled_models_is_one_that_the_zoo_could_give(server):
+    content = (Path(collection.__file__).parent / "bundled" / "collection.json").read_bytes()
+    server.put("/list.json", content)
+    server.put("/index.json", content)
+    assert read_catalog().entries == tuple(one.entry for one in collection.bundled_models())
 
 
 def test_a_list_that_is_too_long_is_refused(server, zoo, monkeypatch):

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from s2d_zoo.data.hashing import sha256_of
+from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import PackageError
 from s2d_zoo.zoo import collection
 from s2d_zoo.zoo.collection import bundled_models, find_at_hand, find_model
@@ -14,8 +16,11 @@ from s2d_zoo.zoo.download import download_model
 @pytest.fixture
 def bundle(tmp_path, package, monkeypatch):
     """A folder with two bundled models, in place of the real one."""
-    entry = {"name": "Tiny", "description": "Does.", "tags": ["nuclei"], "license": "MIT", "source": "enhancer.zip"}
-    listed = {"collection": [{**entry, "id": "b-model"}, {**entry, "id": "a-model", "tags": []}]}
+    told = {"name": "Tiny", "description": "Does.", "tags": ["nuclei"], "license": "MIT"}
+    version = {"version": "v0", "source": "enhancer.zip", "sha256": "0" * 64}
+    item = {"type": "model", "versions": [version]}
+    items = [{**item, "id": "b-model", "manifest": told}, {**item, "id": "a-model", "manifest": {**told, "tags": []}}]
+    listed = {"items": items}
     (tmp_path / "collection.json").write_text(json.dumps(listed), encoding="utf-8")
     shutil.copy(package, tmp_path / "enhancer.zip")
     monkeypatch.setattr(collection, "_bundled_folder", lambda: tmp_path)
@@ -27,7 +32,7 @@ def test_bundled_models_are_listed_by_id(bundle):
     assert (first.id, second.id) == ("a-model", "b-model")
     assert second.tags == ("nuclei",)
     assert second.path == bundle / "enhancer.zip"
-    assert (second.name, second.description, second.license) == ("Tiny", "Does.", "MIT")
+    assert (second.entry.name, second.entry.description, second.entry.license) == ("Tiny", "Does.", "MIT")
 
 
 def test_a_model_is_found_by_its_id(bundle):
@@ -67,7 +72,12 @@ def test_a_model_at_hand_is_found_by_id_and_version_only(bundle, zoo, monkeypatc
     assert find_at_hand("enhancer.zip", None) is find_at_hand(str(bundle / "enhancer.zip"), None) is None
 
 
-def test_every_model_in_the_real_bundle_is_there():
-    for entry in bundled_models():
-        assert entry.path.is_file(), entry.id
-        assert find_model(entry.id) == entry.path
+@pytest.mark.parametrize("model", bundled_models(), ids=lambda model: model.id)
+def test_every_model_in_the_real_bundle_is_as_its_list_says(model):
+    assert find_model(model.id) == model.path
+    assert sha256_of(model.path) == model.entry.versions[-1].sha256
+    assert model.path.stat().st_size <= 8_000_000
+    with open_package(model.path) as contents:
+        stated = {key: contents.rdf[key] for key in ("id", "name", "description", "license", "tags")}
+    listed = {key: getattr(model.entry, key) for key in stated}
+    assert {**listed, "tags": list(model.tags)} == stated

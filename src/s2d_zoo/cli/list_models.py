@@ -19,12 +19,11 @@ def list_models(source: str, tag: str | None, search: str | None, *, offline: bo
 
     The zoo's list is fetched once a day; its age is told on stderr.
     """
-    from s2d_zoo.zoo.catalog import CatalogEntry, read_catalog  # noqa: PLC0415 - heavy
-    from s2d_zoo.zoo.collection import ModelEntry, bundled_models  # noqa: PLC0415 - heavy
+    from s2d_zoo.zoo.catalog import read_catalog  # noqa: PLC0415 - heavy
+    from s2d_zoo.zoo.collection import bundled_models  # noqa: PLC0415 - heavy
 
-    listed: list[tuple[ModelEntry | CatalogEntry, str]]
     if source == "bundled":
-        listed = [(entry, f"{entry.path.stat().st_size / 1e6:.1f} MB") for entry in bundled_models()]
+        listed = [(one.entry, f"{one.path.stat().st_size / 1e6:.1f} MB") for one in bundled_models()]
     else:
         catalog = read_catalog(offline=offline)
         click.echo(f"The zoo's list, {catalog.age()} old: {len(catalog.entries)} models.", err=True)

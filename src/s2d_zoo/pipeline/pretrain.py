@@ -11,7 +11,7 @@ import numpy as np
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import RFContract
 from s2d_zoo.data.atomic import atomic_write, write_json
-from s2d_zoo.data.datasets import LabelledImage, describe_dataset
+from s2d_zoo.data.datasets import LabelledImage
 from s2d_zoo.enhancer.dataset import ProbabilityMap
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.enhancer.training import EnhancerSettings, train_enhancer
@@ -21,14 +21,16 @@ from s2d_zoo.export.package import write_package
 from s2d_zoo.pipeline.evaluation import Comparison, compare_on_images
 from s2d_zoo.pipeline.pretrain_sources import (
     SourceSettings,
+    citations,
     common_pixel_size,
+    licences,
     median_diameter,
     simulated_images,
     source_images,
 )
 from s2d_zoo.pipeline.record import Clock, describe_run, training_details
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
-from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings
+from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings, SourceMap
 from s2d_zoo.trainer import TrainingResult
 from s2d_zoo.types import CHANNEL
 
@@ -191,19 +193,19 @@ def _package(
         id=settings.id,
         name=settings.name,
         description=settings.description,
-        attribution=settings.attribution,
+        attribution=replace(settings.attribution, cite=(*settings.attribution.cite, *citations(settings.source))),
         kind="enhancer",
         contract=_contract(forests),
         tags=settings.tags,
         config={"provenance": {key: run[key] for key in ("options", "inputs", "seed", "versions")}},
     )
-    known = [describe_dataset(source.name) for source in settings.source.datasets]
+    first = _example(forests, settings)
     facts = CardFacts(
         training_data="; ".join(
             [f"{source}, train split" for source in settings.source.datasets]
             + ([f"{simulated} simulated images of nuclei"] if (simulated := settings.source.n_simulated) else [])
         ),
-        training_data_license="; ".join(one.license for one in known) or "simulated",
+        training_data_license=licences(settings.source, shown=first.dataset or "simulated nuclei"),
         strokes=_contract(forests).forest.labels,
         seed=settings.seed,
         evaluation=(
@@ -218,9 +220,15 @@ def _package(
         training_details=training_details(settings.enhancer.training),
         lineage=(f"{settings.forests.n_forests} Random Forests in {settings.forests.n_stages} stages",),
     )
-    first = forests.maps()[0]
     example = first.labels.copy(data=first.probabilities.astype(np.float32) / 255.0).expand_dims(CHANNEL)
     return write_package(network, details, example, output / f"{settings.id}.zip", facts=facts, overwrite=True)
+
+
+def _example(forests: SourceForests, settings: PretrainSettings) -> SourceMap:
+    """The map that goes into the package: of the dataset that is named first, if there are such."""
+    maps = forests.maps()
+    named = [source.name for source in settings.source.datasets[:1]]
+    return next((one for one in maps if one.dataset in named), maps[0])
 
 
 def _write_card(

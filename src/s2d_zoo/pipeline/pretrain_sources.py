@@ -11,6 +11,7 @@ from s2d_zoo.contract import PixelSize
 from s2d_zoo.data.datasets import LabelledImage, describe_dataset, load_dataset
 from s2d_zoo.data.synthetic import NucleiSimulation, simulate_nuclei
 from s2d_zoo.errors import ConfigError
+from s2d_zoo.export.description import Citation
 
 #: images simulated with one microscope and sample
 _PER_SAMPLE: Final = 3
@@ -109,6 +110,33 @@ def source_images(
     n_validation = max(1, round(settings.validation * simulated)) if simulated else 0
     validation += simulated_images(n_validation, purpose="validation", seed=seed)
     return training, validation
+
+
+def citations(settings: SourceSettings) -> tuple[Citation, ...]:
+    """Who made the datasets: publications, each once."""
+    found: dict[str, Citation] = {}
+    for description in map(describe_dataset, dict.fromkeys(source.name for source in settings.datasets)):
+        for text in description.citation.split("; "):
+            words, _, doi = text.partition(", doi:")
+            where = {"doi": doi} if doi else {"url": description.homepage}
+            found.setdefault(words, Citation(text=f"{words} (training data)", **where))
+    return tuple(found.values())
+
+
+def licences(settings: SourceSettings, *, shown: str | None) -> str:
+    """Terms of the datasets, and what of them a package holds.
+
+    Args:
+        settings: naming them.
+        shown: the dataset of the image whose probabilities are the package's test input.
+    """
+    if not settings.datasets:
+        return "simulated"
+    known = [describe_dataset(name) for name in dict.fromkeys(source.name for source in settings.datasets)]
+    terms = "; ".join(f"{one.name}: {one.license.rstrip('.')}" for one in known)
+    return (
+        f"{terms}. Of these data the package holds what a forest said of a part of one image of {shown}, no raw image"
+    )
 
 
 def common_pixel_size(images: Sequence[LabelledImage]) -> PixelSize | None:

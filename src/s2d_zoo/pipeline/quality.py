@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -194,7 +195,8 @@ class _Run:
                 if results[cell] is None:
                     words = f"{data.target.name}, cell {number} of {len(kept)}: {cell}"
                     results[cell] = self._run_alone(data, cell, words, patience)
-        shutil.rmtree(self._output / _CHECKPOINTS / data.target.name, ignore_errors=True)  # empty by now
+        with suppress(OSError):  # there is none, or another process is at further cells
+            (self._output / _CHECKPOINTS / data.target.name).rmdir()
         return self._result(data, [one for one in results.values() if one is not None])
 
     def _result(self, data: TargetData, cells: Sequence[CellResult]) -> TargetResult:

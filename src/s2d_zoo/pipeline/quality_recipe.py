@@ -89,12 +89,14 @@ def segmentors_like(pretrain: PretrainSettings, *, weighting: Weighting) -> Segm
 def direct_like(pretrain: PretrainSettings) -> DirectSettings:
     """Training of the direct network as that of the enhancer, which sees objects as small and as large.
 
-    Forests for the enhancer are grown at several pixel sizes, of which patches are then zoomed once more.
+    Forests for the enhancer are grown at several pixel sizes, of which patches are then zoomed once more, unless all
+    are upright. Patches of raw images vary in size in no other way, so none of the direct network's is upright.
     """
     patches, zoom = pretrain.enhancer.patches, pretrain.forests.microscopes.zoom
-    low, high = (one * other for one, other in zip(patches.zoom, zoom, strict=True))
+    if patches.upright < 1:
+        zoom = (patches.zoom[0] * zoom[0], patches.zoom[1] * zoom[1])
     return DirectSettings(
         boundary=pretrain.enhancer.boundary,
-        patches=replace(patches, zoom=(low, high)),
+        patches=replace(patches, zoom=zoom, upright=0.0),
         training=pretrain.enhancer.training,
     )

@@ -87,6 +87,7 @@ class SourceMap:
 
     forest: int
     image: str  #: name of the image
+    dataset: str | None  #: that the image is from; None where it is simulated
     labels: xr.DataArray  #: y x, at the size of the map
     probabilities: np.ndarray[Any, np.dtype[np.uint8]]  #: y x, foreground, 255 = 1
 
@@ -164,6 +165,7 @@ class SourceForests:
                     SourceMap(
                         forest=number,
                         image=self.images[index].name,
+                        dataset=self.images[index].dataset,
                         labels=labels[index, microscope.zoom],
                         probabilities=np.asarray(group[_name(index)]),
                     )

@@ -2,7 +2,7 @@
 
 Two lists are read and joined. The zoo's *server* tells what its models are called and which tags and licence they have;
 the *index* of the collection tells where each version's description lies, and its SHA-256. Either may be missing: then
-less is known.
+less is known. The models that come with s2d-zoo are listed in one file of the same shape, which tells both.
 """
 
 import json
@@ -50,8 +50,8 @@ class ModelVersion:
     """One version of a model of the zoo."""
 
     version: str  #: as the zoo counts, e.g. v0
-    source: str  #: address of the description
-    sha256: str | None  #: of the description
+    source: str  #: address of the description; of a bundled model, the file name of its package
+    sha256: str | None  #: of what lies there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,13 +177,25 @@ def _fetch(*, progress: bool) -> Catalog:
             found.append(())
     if len(errors) == len(found):
         raise errors[0]
-    described, indexed = ({_id_of(item): item for item in _models(items)} for items in found)
-    entries = tuple(
+    return Catalog(fetched_at=datetime.now(UTC), entries=join_lists(*found))
+
+
+def join_lists(server: Sequence[Any], index: Sequence[Any]) -> tuple[CatalogEntry, ...]:
+    """The models of two lists, by id.
+
+    Args:
+        server: items with ``id``, ``type`` and ``manifest``, the description or a part of it.
+        index: items with ``id``, ``type`` and ``versions``, each with ``version``, ``source`` and ``sha256``.
+
+    Returns:
+        All that are models and have an id; what is of another type than it should be counts as not told.
+    """
+    described, indexed = ({_id_of(item): item for item in _models(items)} for items in (server, index))
+    return tuple(
         _entry(name, described.get(name, {}), indexed.get(name, {}))
         for name in sorted({*described, *indexed})
         if is_id(name)
     )
-    return Catalog(fetched_at=datetime.now(UTC), entries=entries)
 
 
 def _fetch_items(url: str, *, progress: bool) -> Sequence[Any]:

@@ -7,41 +7,39 @@ from pathlib import Path
 from typing import Any, Final
 
 from s2d_zoo.errors import PackageError
+from s2d_zoo.zoo.catalog import CatalogEntry, join_lists
 from s2d_zoo.zoo.downloads import downloaded_models, find_downloaded
 from s2d_zoo.zoo.lookup import plain_name
 
-#: beside the packages, in the shape of the zoo's own collection
+#: beside the packages, in the shape of the zoo's own lists (see `s2d_zoo.zoo.catalog`)
 _COLLECTION: Final = "collection.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelEntry:
-    """One line of the list of models."""
+class BundledModel:
+    """A model that comes with s2d-zoo."""
 
-    id: str
-    name: str
-    description: str
-    tags: tuple[str, ...]
-    license: str
+    entry: CatalogEntry  #: of the list
     path: Path  #: the package
 
+    @property
+    def id(self) -> str:
+        """As it is called."""
+        return self.entry.id
 
-def bundled_models() -> tuple[ModelEntry, ...]:
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """In the zoo's words."""
+        return self.entry.tags
+
+
+def bundled_models() -> tuple[BundledModel, ...]:
     """The models that come with s2d-zoo, by id."""
     folder = _bundled_folder()
-    listed: dict[str, Any] = json.loads((folder / _COLLECTION).read_text(encoding="utf-8"))
-    entries = (
-        ModelEntry(
-            id=item["id"],
-            name=item["name"],
-            description=item["description"],
-            tags=tuple(item["tags"]),
-            license=item["license"],
-            path=folder / item["source"],
-        )
-        for item in listed["collection"]
+    items: list[Any] = json.loads((folder / _COLLECTION).read_text(encoding="utf-8"))["items"]
+    return tuple(
+        BundledModel(entry=entry, path=folder / entry.versions[-1].source) for entry in join_lists(items, items)
     )
-    return tuple(sorted(entries, key=lambda entry: entry.id))
 
 
 def find_model(name: str | Path) -> Path:
