@@ -28,7 +28,7 @@ from s2d_zoo.data.scores import score_masks
 from s2d_zoo.data.simulated_scribbles import simulate_scribbles
 from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.enhancer.pretrained import load_enhancer
-from s2d_zoo.pipeline.cell_files import read_finished
+from s2d_zoo.pipeline.cell_files import hash_arrays, read_finished
 from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.pipeline.ranking import RankInputs, RankSettings, rank_enhancers
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
@@ -121,12 +121,20 @@ def main() -> None:
     cells = []
     for dataset, label, numbers, tag in TARGETS:
         for number in numbers:
+            entry = entries[dataset, label][number]
             for strokes in STROKES:
-                facts = {"target": [dataset, label, number], "strokes": strokes, "seed": SEED, "enhancers": hashes}
+                facts = {
+                    "s2d_zoo_version": __version__,
+                    "target": [dataset, label, number],
+                    "image": hash_arrays((entry.image, entry.labels)),
+                    "strokes": strokes,
+                    "seed": SEED,
+                    "enhancers": hashes,
+                }
                 path = options.output / f"{dataset}-{number}-{strokes}.json"
                 found = read_finished(path, facts, form=FORMAT, version=FORMAT_VERSION, what="a ranking")
                 if found is None:
-                    measured = measure(entries[dataset, label][number], strokes, paths)
+                    measured = measure(entry, strokes, paths)
                     right = tag in enhancers[measured["rows"][0]["enhancer"]].tags
                     found = {
                         "format": FORMAT,

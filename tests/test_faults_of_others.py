@@ -58,6 +58,8 @@ def test_source_forests_see_the_structure_tensor_that_users_forests_see(tmp_path
     strokes = xr.DataArray(labels + np.uint8(1), dims=("y", "x"))
     users = PixelClassifier(selection=selection).fit(image.image, strokes)
     assert forests.classifier(0).contract.features == users.contract.features
+    told = forests.classifier(0).predict_proba(image.image).values[1]
+    assert np.abs(forests.maps()[0].probabilities / 255 - told).max() < 1 / 255
     [stated] = users.contract.features.filters
     assert stated.outer_scales == (pytest.approx(min(scale, 1) / 2),)  # as in ilastik, which smooths beforehand
 

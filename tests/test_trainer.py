@@ -87,11 +87,15 @@ def test_the_same_seed_gives_the_same_weights(tmp_path, ema_decay, with_validati
 
 
 @WAYS
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, ema_decay, with_validation, error):
+@pytest.mark.parametrize(
+    ("error", "precision"), [(RuntimeError, "float32"), (KeyboardInterrupt, "float32"), (KeyboardInterrupt, "bfloat16")]
+)
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, ema_decay, with_validation, error, precision):
+    settings = short(ema_decay=ema_decay, precision=precision)
+
     def run(folder, patches):
         validation = validation_patches() if with_validation else None
-        return train(fresh_model(), patches, short(ema_decay=ema_decay), folder=folder, validation=validation)
+        return train(fresh_model(), patches, settings, folder=folder, validation=validation)
 
     whole = run(tmp_path / "whole", Patches())
     with pytest.raises(error):

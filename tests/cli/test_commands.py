@@ -230,6 +230,13 @@ def seen(monkeypatch):
     return seen
 
 
+@pytest.mark.parametrize(("datasets", "n_simulated"), [((), 60), (("--dataset", "mito_vnc"), 0)])
+def test_simulated_nuclei_are_learnt_from_where_there_is_nothing_else(call, tmp_path, seen, datasets, n_simulated):
+    named = ("--id", "x", "--name", "My model", "--authors", "Ada", "--license", "MIT")
+    assert call("pretrain", "--output", tmp_path, *named, *datasets).exit_code == 0
+    assert seen["settings"].source.n_simulated == n_simulated
+
+
 def test_pretraining_passes_every_option_on_and_tells_the_results(call, tmp_path, monkeypatch, seen):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("sys.argv", ["s2d-zoo", "pretrain"])

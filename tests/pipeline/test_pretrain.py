@@ -3,9 +3,11 @@
 import json
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from s2d_zoo.data.patches import PatchDataset, PatchSettings
 from s2d_zoo.data.synthetic import NucleiSimulation
@@ -16,8 +18,15 @@ from s2d_zoo.export.description import Attribution, Author
 from s2d_zoo.pipeline import pretrain as module
 from s2d_zoo.pipeline import pretrain_sources
 from s2d_zoo.pipeline.pretrain import PretrainSettings, pretrain
-from s2d_zoo.pipeline.pretrain_sources import SourceDataset, SourceSettings, simulated_images, source_images
-from s2d_zoo.rf_adapter.source_forests import SourceForestSettings
+from s2d_zoo.pipeline.pretrain_sources import (
+    SourceDataset,
+    SourceSettings,
+    citations,
+    licences,
+    simulated_images,
+    source_images,
+)
+from s2d_zoo.rf_adapter.source_forests import SourceForestSettings, SourceMap
 from s2d_zoo.trainer import TrainingSettings
 from s2d_zoo.validate.validation import validate_package
 
@@ -140,6 +149,45 @@ def test_another_run_in_the_same_folder_is_refused(result, output, contents):
     after = contents(output)
     before.pop("seconds.json"), after.pop("seconds.json")
     assert after == before
+
+
+def test_a_folder_in_which_another_process_trains_is_left_alone(tmp_path):
+    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match="Another process trains in"):
+        pretrain(make_settings(), tmp_path, command="", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] in ([], [".lock"])
+
+
+def test_who_made_the_data_is_cited_once_each_with_a_doi_or_a_page():
+    datasets = ("membrane_isbi", "mito_epfl", "membrane_isbi", "membrane_cortex")
+    settings = SourceSettings(datasets=tuple(SourceDataset(name=name) for name in datasets))
+    found = citations(settings)
+    assert [one.doi for one in found] == [
+        "10.3389/fnana.2015.00142",
+        "10.1371/journal.pbio.1000502",
+        None,
+        "10.1109/TVCG.2014.2346371",
+        "10.1016/j.cell.2015.06.054",
+    ]
+    assert found[0].text == "Arganda-Carreras et al. 2015 (training data)"
+    assert found[2].url.startswith("https://www.epfl.ch/")
+    assert citations(SourceSettings(datasets=(), n_simulated=2)) == ()
+
+
+def test_the_terms_of_all_data_are_told_and_what_of_them_a_package_holds():
+    datasets = (SourceDataset(name="mito_vnc"), SourceDataset(name="mito_epfl"))
+    text = licences(SourceSettings(datasets=datasets), shown="mito_vnc")
+    assert text.startswith("mito_vnc: CC-BY-NC-SA-3.0; mito_epfl: No licence stated.")
+    assert text.endswith("what a forest said of a part of one image (mito_vnc), no raw image")
+    assert licences(SourceSettings(datasets=(), n_simulated=2), shown=None) == "simulated"
+
+
+def test_the_example_of_a_package_is_of_the_dataset_that_is_named_first():
+    maps = [SourceMap(forest=0, image="a", dataset=name, labels=None, probabilities=None) for name in (None, "b", "a")]
+    forests = SimpleNamespace(maps=lambda: maps)
+    source = SourceSettings(datasets=(SourceDataset(name="mito_vnc"),))
+    assert module._example(forests, make_settings(source=source)) is maps[0]
+    maps[1] = replace(maps[1], dataset="mito_vnc")
+    assert module._example(forests, make_settings(source=source)) is maps[1]
 
 
 def test_images_of_one_purpose_appear_in_no_other():

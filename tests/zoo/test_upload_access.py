@@ -1,5 +1,7 @@
 """Tokens that show themselves nowhere, and addresses that they may be sent to."""
 
+import os
+
 import pytest
 import requests
 from tests.zoo.upload_stub import TOKEN
@@ -14,6 +16,12 @@ def test_a_token_comes_from_the_environment_and_stands_in_the_header_only(monkey
     request = requests.Request("POST", "https://zoo/create", auth=token).prepare()
     assert request.headers["Authorization"] == f"Bearer {TOKEN}"
     assert TOKEN not in f"{token} {token!r} {request!r}"
+
+
+def test_processes_that_are_started_later_do_not_get_the_token(monkeypatch):
+    monkeypatch.setenv("MINE", TOKEN)
+    Token.from_environment("MINE")
+    assert "MINE" not in os.environ
 
 
 @pytest.mark.parametrize(

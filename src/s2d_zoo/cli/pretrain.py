@@ -16,6 +16,8 @@ from s2d_zoo.cli import options
 if TYPE_CHECKING:  # heavy
     from s2d_zoo.pipeline.pretrain import PretrainSettings
 
+#: images, where there is nothing else to learn from
+_SIMULATED: Final = 60
 #: without a recipe
 _NEEDED: Final = {"--output": "output", "--id": "identifier", "--name": "name"}
 _BESIDE_A_RECIPE: Final = ("recipe", "output", "data_dir", "quiet")
@@ -24,7 +26,7 @@ _BESIDE_A_RECIPE: Final = ("recipe", "output", "data_dir", "quiet")
 @click.command()
 @click.option("--recipe", type=options.FILE, help="TOML file with everything that follows, as in recipes/.")
 @click.option("--dataset", "datasets", multiple=True, metavar="NAME[:LABEL]", help="Public dataset, once for each.")
-@click.option("--simulated", default=60, show_default=True, help="Number of simulated images of nuclei.")
+@click.option("--simulated", type=int, help="Number of simulated images of nuclei; 60 if no dataset is named, else 0.")
 @click.option("--data-dir", type=options.FILE, help="Folder with local copies of datasets.")
 @click.option(
     "--output",
@@ -96,6 +98,9 @@ def _from_options(chosen: dict[str, Any]) -> "PretrainSettings":
     from s2d_zoo.pipeline.pretrain_sources import SourceDataset, SourceSettings  # noqa: PLC0415 - heavy
     from s2d_zoo.rf_adapter.source_forests import SourceForestSettings  # noqa: PLC0415 - heavy
 
+    simulated = chosen["simulated"]
+    if simulated is None:
+        simulated = 0 if chosen["datasets"] else _SIMULATED
     enhancer = EnhancerSettings(features=chosen["features"])
     steps_per_epoch = min(enhancer.training.steps_per_epoch, chosen["steps"])
     training = replace(enhancer.training, steps=chosen["steps"], steps_per_epoch=steps_per_epoch)
@@ -106,7 +111,8 @@ def _from_options(chosen: dict[str, Any]) -> "PretrainSettings":
         attribution=attribution(chosen),
         tags=chosen["tags"],
         source=SourceSettings(
-            datasets=tuple(map(SourceDataset.parse, chosen["datasets"])), n_simulated=chosen["simulated"]
+            datasets=tuple(map(SourceDataset.parse, chosen["datasets"])),
+            n_simulated=simulated,
         ),
         forests=SourceForestSettings(
             n_forests=chosen["forests"], n_stages=chosen["stages"], n_estimators=chosen["trees"]

@@ -60,7 +60,7 @@ class SourceSettings:
     """
 
     datasets: tuple[SourceDataset, ...] = field(default_factory=lambda: (SourceDataset(name="nuclei_dsb_fluo"),))
-    n_simulated: int = 60  #: simulated nuclei, 256 px
+    n_simulated: int = 0  #: simulated nuclei, 256 px, besides
     #: share of the images, of each source, that decides when to stop: of a stack its last sections, since neighbours
     #: are alike; else random ones
     validation: float = 0.15

@@ -41,7 +41,7 @@ class Token(AuthBase):
 
     @classmethod
     def from_environment(cls, variable: str) -> Self:
-        """The token in an environment variable.
+        """The token in an environment variable, which is removed: processes that are started from here do not get it.
 
         Raises:
             ConfigError: if the variable is not set, or holds no token.
@@ -54,7 +54,9 @@ class Token(AuthBase):
                 f"{ACCESS_PAGE}, put it into that variable, and give --token-env the variable's name, not the token."
             )
             raise ConfigError(msg)
-        return cls(secret)
+        token = cls(secret)
+        del os.environ[variable]
+        return token
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Sign a request, as requests calls it."""
