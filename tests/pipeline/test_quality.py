@@ -124,6 +124,13 @@ def test_a_target_without_trainings_has_forests_and_enhancer_only(kept, count_ru
     assert names == []
 
 
+def test_checkpoints_of_another_process_stay(kept, tmp_path):
+    other = tmp_path / "out" / "checkpoints" / NUCLEI.name / "ceiling-seed1"
+    other.mkdir(parents=True)
+    kept()
+    assert other.is_dir()
+
+
 def test_each_structure_has_its_measures(finished):
     nuclei, membranes = (
         [score for one in target.cells for score in one.scores.values()] for target in finished[0].targets
