@@ -15,27 +15,27 @@ again; with --variant, only that one is run, so that several processes can share
 
 import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from ablation_variants import STEPS, VARIANTS, forest_sets
 from filelock import FileLock
 from outcome import command_of, write_outcome
 
 from s2d_zoo._version import __version__
 from s2d_zoo.data.atomic import atomic_write, read_json, write_json
 from s2d_zoo.data.datasets import LabelledImage, load_dataset
-from s2d_zoo.data.microscopes import MicroscopeVariation
 from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.scores import score_masks
 from s2d_zoo.data.simulated_scribbles import simulate_scribbles
 from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.enhancer.dataset import ProbabilityMap
 from s2d_zoo.enhancer.prediction import Enhancer
-from s2d_zoo.enhancer.training import EnhancerSettings, train_enhancer
+from s2d_zoo.enhancer.training import train_enhancer
 from s2d_zoo.pipeline.cell_files import checkpoint_folder, read_finished
 from s2d_zoo.pipeline.pretrain import PretrainSettings
 from s2d_zoo.pipeline.pretrain_sources import source_images
@@ -49,84 +49,11 @@ from s2d_zoo.types import CHANNEL
 FORMAT = "s2d-zoo/ablation"
 FORMAT_VERSION = 1  #: of how a variant is measured, too
 ROOT = Path(__file__).parent.parent
-STEPS, LONG = 1500, 5000
 TARGET = "mito_epfl"
 PAINTED = (8, 15)  #: of the target's train split
 SCORED = (1, 5, 11, 18, 20, 23)
 STROKES = ((5, 0), (15, 0), (15, 1), (40, 0))  #: per class and painted slice; seed
 FACTORS = (1.0, 0.75, 1.5)  #: by which the target's probabilities are resized
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One change to the recipe."""
-
-    words: str
-    enhancer: Callable[[EnhancerSettings], EnhancerSettings] = lambda settings: settings
-    forests: str = "recipe"  #: a set of `forest_sets`
-    n_forests: int | None = None  #: as many, evenly over the stages; all where None
-    steps: int = STEPS
-
-
-def _varied(**changes: float) -> Callable[[EnhancerSettings], EnhancerSettings]:
-    return lambda settings: replace(settings, variation=replace(settings.variation, **changes))
-
-
-def _cut(**changes: float) -> Callable[[EnhancerSettings], EnhancerSettings]:
-    return lambda settings: replace(settings, patches=replace(settings.patches, **changes))
-
-
-def _seeded(seed: int) -> Callable[[EnhancerSettings], EnhancerSettings]:
-    return lambda settings: replace(settings, training=replace(settings.training, seed=seed))
-
-
-VARIANTS: Mapping[str, Variant] = {
-    "recipe": Variant(words="as the recipe says"),
-    "seed-1": Variant(words="the same, another seed of the training", enhancer=_seeded(1)),
-    "forests-10": Variant(words="10 forests", n_forests=10),
-    "forests-50": Variant(words="50 forests", n_forests=50),
-    "forests-200": Variant(words="200 forests", forests="200"),
-    "crops-50": Variant(words="50 forests on random dense crops, no stages", forests="crops"),
-    "one-microscope-50": Variant(words="50 forests, images only as they are", forests="one-microscope"),
-    "interpolated": Variant(words="all patches turned and zoomed", enhancer=_cut(upright=0.0)),
-    "upright": Variant(words="no patch turned or zoomed", enhancer=_cut(upright=1.0)),
-    "no-variation": Variant(words="probabilities not varied", enhancer=_varied(temperature=0.0)),
-    "all-variation": Variant(
-        words="offset, drift, smoothing and noise, too",
-        enhancer=_varied(offset=0.4, drift=0.6, blur=1.5, noise=0.08),
-    ),
-    "smoothing": Variant(words="smoothing and noise, too", enhancer=_varied(blur=1.5, noise=0.08)),
-    "sharper": Variant(words="forests twice as sure", enhancer=_varied(sharpness=0.7)),
-    "label-noise": Variant(words="one in ten objects missing in the target", enhancer=_varied(missing=0.1)),
-    "foreground-only": Variant(words="foreground only", enhancer=lambda settings: replace(settings, boundary=0.0)),
-    "depth-2": Variant(words="depth 2", enhancer=lambda settings: replace(settings, depth=2)),
-    "depth-4": Variant(words="depth 4", enhancer=lambda settings: replace(settings, depth=4)),
-    "depth-5": Variant(words="depth 5", enhancer=lambda settings: replace(settings, depth=5)),
-    "narrow": Variant(
-        words="8 channels, at most 64",
-        enhancer=lambda settings: replace(settings, features=8, max_features=64),
-    ),
-    "wide": Variant(
-        words="16 channels, at most 128", enhancer=lambda settings: replace(settings, features=16, max_features=128)
-    ),
-    "long": Variant(words=f"{LONG} steps", steps=LONG),
-    "wide-long": Variant(
-        words=f"16 channels, at most 128; {LONG} steps",
-        enhancer=lambda settings: replace(settings, features=16, max_features=128),
-        steps=LONG,
-    ),
-}
-
-
-def forest_sets(settings: SourceForestSettings) -> dict[str, SourceForestSettings]:
-    """The recipe's forests, and rivals."""
-    fifty = replace(settings, n_forests=50)
-    return {
-        "recipe": settings,
-        "200": replace(settings, n_forests=200),
-        "crops": replace(fifty, n_stages=1, dense_fraction=1.0),
-        "one-microscope": replace(fifty, microscopes=MicroscopeVariation()),
-    }
 
 
 def run(name: str, settings: PretrainSettings, folder: Path, recipe_forests: Path, data_dir: Path) -> dict[str, Any]:

@@ -49,6 +49,19 @@ class ProbabilityVariation:
             )
             raise ConfigError(msg)
 
+    def shift(self, probabilities: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+        """Make a forest surer or less sure, biased, and unevenly so across the image (channel y x, in [0, 1])."""
+        logits = torch.logit(probabilities, eps=_CLIP)
+        if generator.random() < _MOSTLY:
+            factor = float(np.exp(generator.normal(self.sharpness, self.temperature)))
+            logits = logits * factor + float(generator.normal(0, self.offset))
+        if generator.random() < _SOMETIMES:
+            cells = generator.normal(0, self.drift, (1, 1, _DRIFT_GRID, _DRIFT_GRID))
+            grid = torch.as_tensor(cells, dtype=torch.float32)
+            size = list(logits.shape[-2:])
+            logits = logits + torch.nn.functional.interpolate(grid, size=size, mode="bicubic", align_corners=False)[0]
+        return torch.sigmoid(logits)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbabilityMap:
@@ -105,7 +118,7 @@ class _Finish:
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
         probabilities = sample[IMAGE] / 255.0
         if self._variation is not None:
-            probabilities = _shift_logits(probabilities, self._variation, generator)
+            probabilities = self._variation.shift(probabilities, generator)
             self._blur_and_noise.set_random_state(seed=int(generator.integers(2**31)))
             with without_metadata():
                 varied: Any = self._blur_and_noise(probabilities)
@@ -117,19 +130,3 @@ class _Finish:
             instances = instances.where(~instances.isin(left_out), 0)
         target = torch.as_tensor(foreground_and_boundary(instances).values.astype(np.float32))
         return {**sample, IMAGE: probabilities, TARGET: target}
-
-
-def _shift_logits(
-    probabilities: torch.Tensor, variation: ProbabilityVariation, generator: np.random.Generator
-) -> torch.Tensor:
-    """Make a forest surer or less sure, biased, and unevenly so across the image."""
-    logits = torch.logit(probabilities, eps=_CLIP)
-    if generator.random() < _MOSTLY:
-        factor = float(np.exp(generator.normal(variation.sharpness, variation.temperature)))
-        logits = logits * factor + float(generator.normal(0, variation.offset))
-    if generator.random() < _SOMETIMES:
-        cells = generator.normal(0, variation.drift, (1, 1, _DRIFT_GRID, _DRIFT_GRID))
-        grid = torch.as_tensor(cells, dtype=torch.float32)
-        size = list(logits.shape[-2:])
-        logits = logits + torch.nn.functional.interpolate(grid, size=size, mode="bicubic", align_corners=False)[0]
-    return torch.sigmoid(logits)
