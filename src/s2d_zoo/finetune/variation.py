@@ -12,8 +12,8 @@ from s2d_zoo.trainer import View
 #: what a network is trained on; ``"preprocessed"``: after the preprocessing of a package, whatever that leaves
 Inputs: TypeAlias = Literal["raw", "probabilities", "preprocessed"]
 
-#: brightness varies by up to this factor either way
-_BRIGHTNESS: Final = 1.6
+#: brightness varies by up to this factor either way: images of one microscope and stain
+_BRIGHTNESS: Final = 1.2
 #: of the spread of values
 _OFFSET: Final = 0.05
 #: keeps logits finite
