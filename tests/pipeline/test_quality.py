@@ -420,7 +420,7 @@ def test_it_is_told_which_cell_is_run(kept, tmp_path):
     (tmp_path / "out/cells/membrane_isbi/ceiling-seed0.json").unlink()
     lines = []
     kept(tell=lines.append)
-    assert lines == ["membrane_isbi, cell 8 of 8: segmentor, all true labels; seed 0"]
+    assert lines == ["membrane_isbi, cell 7 of 8: segmentor, all true labels; seed 0"]
 
 
 # ---- what is refused at once
@@ -454,7 +454,7 @@ def test_cells_without_training_come_first_seed_by_seed():
     assert names[4:] == [
         f"{name}-seed{seed}"
         for seed in (0, 1)
-        for name in ("direct", "pseudo-labels-002", "strokes-only-002", "ceiling")
+        for name in ("pseudo-labels-002", "strokes-only-002", "ceiling", "direct")
     ]
     assert str(Cell(kind="pseudo-labels", strokes=2)) == (
         "segmentor, pseudo-labels; strokes per class and image: 2; seed 0"

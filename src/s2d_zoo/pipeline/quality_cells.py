@@ -108,13 +108,13 @@ def load_measured(package: Path) -> Measured:
 
 
 def plan_cells(settings: QualitySettings, target: QualityTarget) -> tuple[Cell, ...]:
-    """Every cell of a target, in the order in which they are run: first what needs no training, seed by seed."""
+    """Every cell of a target, in the order in which they are run: first what needs no training; seed by seed."""
     told = [
         Cell(kind="probabilities", strokes=strokes, seed=seed)
         for seed in range(settings.n_seeds)
         for strokes in sorted(settings.strokes)
     ]
-    kinds: tuple[Kind, ...] = ("direct", *TRAINED) if target.trainings else ()
+    kinds: tuple[Kind, ...] = (*TRAINED, "direct") if target.trainings else ()
     trained = [
         Cell(kind=kind, strokes=0 if kind in {"direct", "ceiling"} else settings.training_strokes, seed=seed)
         for seed in range(settings.n_training_seeds)
