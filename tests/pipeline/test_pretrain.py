@@ -177,7 +177,7 @@ def test_the_terms_of_all_data_are_told_and_what_of_them_a_package_holds():
     datasets = (SourceDataset(name="mito_vnc"), SourceDataset(name="mito_epfl"))
     text = licences(SourceSettings(datasets=datasets), shown="mito_vnc")
     assert text.startswith("mito_vnc: CC-BY-NC-SA-3.0; mito_epfl: No licence stated.")
-    assert text.endswith("what a forest said of a part of one image (mito_vnc), no raw image")
+    assert text.endswith("what a forest said of a part of one image of mito_vnc, no raw image")
     assert licences(SourceSettings(datasets=(), n_simulated=2), shown=None) == "simulated"
 
 
