@@ -1,4 +1,4 @@
-"""`s2d-zoo demo`: `adapt` on simulated nuclei with the bundled enhancer."""
+"""`s2d-zoo demo`: `adapt` on simulated nuclei with a bundled enhancer."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +38,7 @@ _FIXED: Final = {
 @options.quiet
 @click.pass_context
 def demo(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - the options above
-    """Run adapt on simulated, very noisy nuclei with the bundled enhancer."""
+    """Run adapt on simulated, very noisy nuclei with a bundled enhancer."""
     from s2d_zoo.cli.adapt import run_adapt  # noqa: PLC0415 - heavy
     from s2d_zoo.cli.settings import adapt_settings  # noqa: PLC0415 - heavy
     from s2d_zoo.pipeline.demo import write_demo_inputs  # noqa: PLC0415 - heavy

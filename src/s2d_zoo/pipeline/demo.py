@@ -12,7 +12,7 @@ from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.pipeline.inputs import AdaptInputs
 
-#: the enhancer that comes with s2d-zoo
+#: of those that come with s2d-zoo
 DEMO_ENHANCER: Final = "nuclei-fluo-2d"
 #: no training image has a seed near these
 _SEEDS: Final = {"train": 9_000_001, "test": 9_000_002}
