@@ -74,10 +74,10 @@ def _build(kind: Any, table: Any, name: str = "") -> Any:  # noqa: ANN401 - tabl
     try:
         built = TypeAdapter(kind).validate_python(table)
     except ValidationError as error:
-        places = [".".join([name, *map(str, one["loc"])]).strip(".") or "as a whole" for one in error.errors()]
         problems = "; ".join(
-            f"{place}: {one['msg']} (found {one['input']!r:.60})"
-            for place, one in zip(places, error.errors(), strict=True)
+            f"{'.'.join(filter(None, (name, *map(str, one['loc'])))) or 'as a whole'}: {one['msg']} "
+            f"(found {one['input']!r:.60})"
+            for one in error.errors()
         )
         msg = f"the recipe cannot be used: {problems}."
         raise ConfigError(msg) from error
