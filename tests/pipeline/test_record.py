@@ -8,7 +8,8 @@ import pytest
 
 from s2d_zoo._version import __version__
 from s2d_zoo.contract import PixelSize
-from s2d_zoo.pipeline.record import Clock, describe_run, to_plain
+from s2d_zoo.pipeline.record import Clock, describe_run, to_plain, training_details
+from s2d_zoo.trainer import TrainingSettings
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,22 @@ def test_a_clock_goes_on_counting_where_it_stopped(tmp_path, monkeypatch):
             pass
     assert clock.seconds == {"work": 5.0}
     assert json.loads(path.read_text()) == {"work": 5.0}
+
+
+def test_what_is_done_anew_each_time_is_not_added_up(tmp_path, monkeypatch):
+    times = iter([0.0, 2.0, 10.0, 13.0])
+    monkeypatch.setattr("s2d_zoo.pipeline.record.time.perf_counter", lambda: next(times))
+    for _ in range(2):
+        clock = Clock(tmp_path / "seconds.json")
+        with clock.stage("evaluation", resumed=False):
+            pass
+    assert clock.seconds == {"evaluation": 3.0}
+
+
+def test_epochs_are_those_that_were_trained():
+    settings = TrainingSettings(steps=3000, steps_per_epoch=200)
+    assert training_details(settings)["training_epochs"] == 15
+    assert training_details(settings, steps=1400)["training_epochs"] == 7
 
 
 def test_a_stage_that_fails_is_timed_too():

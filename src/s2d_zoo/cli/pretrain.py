@@ -69,6 +69,7 @@ def pretrain(**chosen: Any) -> None:  # noqa: ANN401 - the options above
     result = pretrain_enhancer(
         settings, output, command=command, data_dir=chosen["data_dir"], progress=not chosen["quiet"]
     )
+    click.echo(f"{result.training.steps} steps, best loss on validation images {result.training.validation_loss:.4f}")
     for one in result.comparisons:
         click.echo(f"IoU, {one.name}: RF {one.forest.iou:.3f}, enhanced {one.enhanced.iou:.3f}")
     click.echo(f"package: {result.package}")

@@ -1,4 +1,4 @@
-"""How much an enhancer adds to a forest, on images that neither was trained on."""
+"""How much an enhancer adds to a forest, on images that it was not trained on; forests see strokes on each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -68,7 +68,7 @@ class PretrainResult:
 
     package: Path
     card: Path  #: folder with README.md, evaluation.json and cover.png
-    training: TrainingResult
+    training: TrainingResult[UNet]
     comparisons: tuple[Comparison, ...]
     seconds: dict[str, float]  #: wall time of each stage, over all runs in this folder
 
@@ -125,12 +125,12 @@ def _pretrain(
             progress="enhancer" if progress else None,
         )
     enhancer = Enhancer(id=settings.id, model=training.model, contract=_contract(forests))
-    with clock.stage("evaluation"):
+    with clock.stage("evaluation", resumed=False):
         comparisons = _evaluate(enhancer, settings, data_dir, progress=progress)
     hashes = {"training images": forests.source_hash, "validation images": held_out.source_hash}
     run = describe_run("pretrain", options={"settings": settings}, hashes=hashes, seed=settings.seed)
-    package = _package(training.model, settings, forests, comparisons, run, output)
-    card = _write_card(output / "card", package, run, comparisons, command=command, seconds=clock.seconds)
+    package = _package(training, settings, forests, comparisons, run, output)
+    card = _write_card(output / "card", package, run, training, comparisons, command=command, seconds=clock.seconds)
     return PretrainResult(package=package, card=card, training=training, comparisons=comparisons, seconds=clock.seconds)
 
 
@@ -196,7 +196,7 @@ def _evaluate(
 
 
 def _package(
-    network: UNet,
+    training: TrainingResult[UNet],
     settings: PretrainSettings,
     forests: SourceForests,
     comparisons: Sequence[Comparison],
@@ -231,11 +231,11 @@ def _package(
             for one in comparisons
             for method, score in (("RF", one.forest), ("enhanced", one.enhanced))
         },
-        training_details=training_details(settings.enhancer.training),
+        training_details=training_details(settings.enhancer.training, steps=training.steps),
         lineage=(f"{settings.forests.n_forests} Random Forests in {settings.forests.n_stages} stages",),
     )
     example = first.labels.copy(data=first.probabilities.astype(np.float32) / 255.0).expand_dims(CHANNEL)
-    return write_package(network, details, example, output / f"{settings.id}.zip", facts=facts, overwrite=True)
+    return write_package(training.model, details, example, output / f"{settings.id}.zip", facts=facts, overwrite=True)
 
 
 def _example(forests: SourceForests, settings: PretrainSettings) -> SourceMap:
@@ -249,6 +249,7 @@ def _write_card(
     folder: Path,
     package: Path,
     run: dict[str, Any],
+    training: TrainingResult[UNet],
     comparisons: Sequence[Comparison],
     *,
     command: str,
@@ -267,6 +268,12 @@ def _write_card(
     for name, content in (("README.md", text.encode("utf-8")), ("cover.png", cover)):
         with atomic_write(folder / name) as temporary:
             temporary.write_bytes(content)
-    evaluation = {"command": command, "comparisons": [one.to_json() for one in comparisons], "run": run}
-    write_json(folder / "evaluation.json", {**evaluation, "seconds": seconds})
+    evaluation = {
+        "command": command,
+        "training": {"steps": training.steps, "validation_loss": training.validation_loss},
+        "comparisons": [one.to_json() for one in comparisons],
+        "run": run,
+        "seconds": seconds,
+    }
+    write_json(folder / "evaluation.json", evaluation)
     return folder

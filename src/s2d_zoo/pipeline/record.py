@@ -81,13 +81,18 @@ def whole_minutes(seconds: float) -> int:
         step *= 10
 
 
-def training_details(settings: TrainingSettings) -> dict[str, Any]:
-    """How a network was trained, in the fields of bioimage.io's ``TrainingDetails``."""
+def training_details(settings: TrainingSettings, *, steps: int | None = None) -> dict[str, Any]:
+    """How a network was trained, in the fields of bioimage.io's ``TrainingDetails``.
+
+    Args:
+        settings: of the training.
+        steps: that were made, if it may have stopped before those of the settings.
+    """
     regularisation = [f"running mean of the weights (decay {settings.ema_decay:g})"] if settings.ema_decay else []
     regularisation += [f"pull to the starting weights ({settings.l2_to_start:g})"] if settings.l2_to_start else []
     regularisation += ["mean teacher"] if settings.mean_teacher else []
     return {
-        "training_epochs": settings.steps / settings.steps_per_epoch,
+        "training_epochs": (settings.steps if steps is None else steps) / settings.steps_per_epoch,
         "training_batch_size": settings.batch_size,
         "initial_learning_rate": settings.learning_rate,
         "learning_rate_schedule": "linear rise over the first tenth of the steps, then along a cosine to 0",
@@ -109,9 +114,15 @@ class Clock:
         self.seconds: dict[str, float] = read_json(path) if path and path.exists() else {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage. Where times are kept, that of a run which is killed is, too, but for its last minute."""
-        before, start, ended = self.seconds.get(name, 0.0), time.perf_counter(), threading.Event()
+    def stage(self, name: str, *, resumed: bool = True) -> Iterator[None]:
+        """Time a stage. Where times are kept, that of a run which is killed is, too, but for its last minute.
+
+        Args:
+            name: of the stage.
+            resumed: it goes on where the last run stopped, so that times add up; else it is done anew each time.
+        """
+        before = self.seconds.get(name, 0.0) if resumed else 0.0
+        start, ended = time.perf_counter(), threading.Event()
 
         def note() -> None:
             self.seconds[name] = round(before + time.perf_counter() - start, 2)
