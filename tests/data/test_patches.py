@@ -98,6 +98,12 @@ def test_a_share_beyond_0_to_1_is_refused(share):
         PatchSettings(upright=share)
 
 
+@pytest.mark.parametrize("zoom", [(1.4, 0.7), (0.0, 1.4), (-1.0, 1.0), (1.0, float("inf")), (float("nan"), 1.0)])
+def test_absurd_zooms_are_refused(zoom):
+    with pytest.raises(ConfigError, match="two factors above 0"):
+        PatchSettings(zoom=zoom)
+
+
 def test_an_image_smaller_than_a_patch_is_mirrored_outwards():
     one = source(10, 50)
     patch = PatchDataset([one], PLAIN)[0]["image"][0].numpy()

@@ -92,7 +92,7 @@ def test_the_figures_hold_every_cell_and_every_comparison():
 
 def test_the_report_is_the_same_bytes_each_time(tmp_path):
     for name in ("a", "b"):
-        written = write_quality_report(known_result(known_target(), known_target("other")), tmp_path / name)
+        written = write_quality_report(known_result(known_target(), known_target("nuclei_hela")), tmp_path / name)
         assert written == tmp_path / name / "quality.md"
     files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("a", "b")]
     assert files[0] == files[1]

@@ -83,6 +83,8 @@ def test_targets_may_be_left_out(tmp_path):
         ("n_forests = 7", "seed = 7", "leave out forests.seed"),
         ("steps = 10", "seed = 10", "leave out enhancer.training.seed"),
         ("depth = 4", "max_features = 0", "at least 1 channel"),
+        ('dataset = "mito_epfl"', 'dataset = "mito_epf"', "mito_epf"),
+        ('dataset = "mito_epfl"', 'dataset = "mito_epfl"\nlabel = "membrane"', "mito_epfl has the labels"),
     ],
 )
 def test_what_a_recipe_says_wrong_is_told_with_its_place(tmp_path, right, wrong, told):

@@ -3,6 +3,7 @@
 Training can therefore stop, resume and go on with the very patches that it would have seen.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class PatchSettings:
     """How patches are cut and varied.
 
     Raises:
-        ConfigError: if a share does not lie in [0, 1].
+        ConfigError: if a share does not lie in [0, 1], or a factor is absurd.
     """
 
     size: int = 128  #: px
@@ -66,6 +67,9 @@ class PatchSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.upright <= 1:
             msg = f"The share of upright patches must lie in [0, 1], got {self.upright}."
+            raise ConfigError(msg)
+        if not 0 < self.zoom[0] <= self.zoom[1] < math.inf:
+            msg = f"The zoom of patches must be two factors above 0, the smaller one first, got {list(self.zoom)}."
             raise ConfigError(msg)
 
 

@@ -15,6 +15,7 @@ from s2d_zoo.enhancer.prediction import check_rescale
 from s2d_zoo.errors import ConfigError, UserInputError
 from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.pipeline.cell_files import hash_arrays
+from s2d_zoo.pipeline.pretrain_sources import SourceDataset
 from s2d_zoo.rf_adapter.classifier import ForestSettings
 from s2d_zoo.trainer import TrainingSettings
 
@@ -28,7 +29,8 @@ class QualityTarget:
     """A dataset that the enhancer should serve.
 
     Raises:
-        ConfigError: for an unknown structure, no image for pseudo-labels, or an absurd factor.
+        UserInputError: for a dataset that is unknown.
+        ConfigError: for an unknown label or structure, no image for pseudo-labels, or an absurd factor.
     """
 
     dataset: str
@@ -43,6 +45,7 @@ class QualityTarget:
     trainings: bool = True
 
     def __post_init__(self) -> None:
+        SourceDataset(name=self.dataset, label=self.label)  # refuses what does not exist
         if self.structure not in STRUCTURES:
             msg = f"The structure of {self.dataset} must be one of {', '.join(STRUCTURES)}, got {self.structure!r}."
             raise ConfigError(msg)
