@@ -44,9 +44,29 @@ def test_checkpoints_of_something_else_are_thrown_away(tmp_path):
     (folder / "last.ckpt").write_text("")
     assert (checkpoint_folder(folder, FACTS) / "last.ckpt").is_file()
     assert not (checkpoint_folder(folder, {}) / "last.ckpt").exists()
+    (folder / "training").mkdir()
+    (folder / "training" / "last.ckpt").write_text("")
+    assert [path.name for path in checkpoint_folder(folder, FACTS).iterdir()] == ["facts.json"]
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("")
     with pytest.raises(ConfigError, match="in the way"):
         checkpoint_folder(tmp_path / "mine", FACTS)
+
+
+def test_checkpoints_of_a_killed_run_are_in_nobodys_way(tmp_path, monkeypatch):
+    (tmp_path / "cell").mkdir()
+    (tmp_path / "cell" / ".facts.json.x").write_text("")
+    folder = checkpoint_folder(tmp_path / "cell", FACTS)
+    (folder / "training").mkdir()
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint_folder(folder, {})
+    assert [path.name for path in checkpoint_folder(folder, {}).iterdir()] == ["facts.json"]
 
 
 def test_hashes_tell_values_types_shapes_and_order_apart():

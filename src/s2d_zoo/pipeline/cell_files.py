@@ -99,11 +99,16 @@ def checkpoint_folder(folder: Path, facts: dict[str, Any]) -> Path:
         ConfigError: if it was not made by this function.
     """
     noted = folder / _FACTS
-    if folder.exists() and not noted.is_file():
+    found = list(folder.iterdir()) if folder.exists() else []
+    if noted not in found and not all(path.name.startswith(".") for path in found):  # hidden: an interrupted write
         msg = f"{folder} is in the way: it was not made by this command. Give another --output."
         raise ConfigError(msg)
-    if folder.exists() and read_json(noted) != facts:
-        shutil.rmtree(folder)
+    if noted in found and read_json(noted) != facts:
+        for path in found:
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != noted:  # which goes last: until then the folder is known to be this function's
+                path.unlink()
     write_json(noted, facts)
     return folder
 
