@@ -18,9 +18,10 @@ from s2d_zoo.pipeline.quality_recipe import (
     enhancer_of,
     segmentors_like,
     sources_of,
-    tell_of_other_sources,
+    tell_if_made_otherwise,
 )
 from s2d_zoo.pipeline.recipes import Recipe
+from s2d_zoo.pipeline.record import to_plain
 from s2d_zoo.rf_adapter.source_forests import SourceForestSettings, hash_images
 from s2d_zoo.zoo.collection import find_model
 
@@ -39,7 +40,9 @@ def recipe():
     return Recipe(pretrain=pretrain, targets=(NUCLEI,))
 
 
-def test_the_enhancer_is_what_was_given_the_bundled_one_or_what_was_just_made(recipe, package, tmp_path, monkeypatch):
+def test_the_enhancer_is_what_was_given_or_what_was_just_made_or_the_bundled_one(
+    recipe, package, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert enhancer_of(recipe, str(package)) == package
     bundled = replace(recipe, pretrain=replace(recipe.pretrain, id="nuclei-fluo-2d"))
@@ -50,6 +53,10 @@ def test_the_enhancer_is_what_was_given_the_bundled_one_or_what_was_just_made(re
     made.parent.mkdir(parents=True)
     made.write_bytes(b"")
     assert enhancer_of(recipe).resolve() == made
+    newer = tmp_path / "build" / "nuclei-fluo-2d" / "nuclei-fluo-2d.zip"
+    newer.parent.mkdir()
+    newer.write_bytes(b"")
+    assert enhancer_of(bundled).resolve() == newer
 
 
 def test_the_direct_network_sees_the_images_of_the_enhancer(recipe, tmp_path):
@@ -96,13 +103,19 @@ def test_segmentors_are_trained_in_the_precision_of_the_enhancer_and_weighted_as
     assert other == replace(usual, weighting="none", training=replace(usual.training, precision="bfloat16"))
 
 
-def test_a_package_from_other_images_than_the_recipe_names_is_told_of(recipe, package, tmp_path):
+def test_a_package_that_was_made_otherwise_than_the_recipe_says_is_told_of(recipe, package, tmp_path):
     sources = sources_of(recipe, data_dir=write_datasets(tmp_path))
-    assert "was not made from the images that the recipe names (mito_vnc (membrane)" in tell_of_other_sources(
-        package, sources
-    )
-    rdf = {"config": {"s2d_zoo": {"provenance": {"inputs": {"training images": hash_images(sources.training)}}}}}
+    told = tell_if_made_otherwise(package, recipe, sources)
+    assert "was not made from the images that the recipe names (mito_vnc (membrane)" in told
+    provenance = {
+        "inputs": {"training images": hash_images(sources.training)},
+        "options": {"settings": to_plain(recipe.pretrain)},
+    }
     folder = tmp_path / "package"
     folder.mkdir()
-    (folder / "rdf.yaml").write_text(json.dumps({"type": "model", **rdf}), encoding="utf-8")
-    assert tell_of_other_sources(folder, sources) == ""
+    rdf = {"type": "model", "config": {"s2d_zoo": {"provenance": provenance}}}
+    (folder / "rdf.yaml").write_text(json.dumps(rdf), encoding="utf-8")
+    assert tell_if_made_otherwise(folder, recipe, sources) == ""
+    forests = replace(recipe.pretrain.forests, n_forests=7)
+    renamed = replace(recipe, pretrain=replace(recipe.pretrain, name="Another name", forests=forests))
+    assert "made with other forests.n_forests than the recipe says" in tell_if_made_otherwise(folder, renamed, sources)

@@ -49,7 +49,7 @@ def quality(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         enhancer_of,
         segmentors_like,
         sources_of,
-        tell_of_other_sources,
+        tell_if_made_otherwise,
     )
     from s2d_zoo.pipeline.quality_report import to_table, write_quality_report  # noqa: PLC0415 - heavy
     from s2d_zoo.pipeline.recipes import read_recipe  # noqa: PLC0415 - heavy
@@ -70,7 +70,7 @@ def quality(**chosen: Any) -> None:  # noqa: ANN401 - the options above
     package = enhancer_of(recipe, chosen["enhancer"])
     sources = sources_of(recipe, data_dir=chosen["data_dir"])
     click.echo(f"measured: {package}", err=True)
-    if doubt := tell_of_other_sources(package, sources):
+    if doubt := tell_if_made_otherwise(package, recipe, sources):
         click.echo(f"WARNING: {doubt}", err=True)
     with told_how_to_go_on():
         result = evaluate_quality(

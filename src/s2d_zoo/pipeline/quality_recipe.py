@@ -2,22 +2,27 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import ConfigError, PackageError
 from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.finetune.weighting import Weighting
+from s2d_zoo.pipeline.cell_files import differing
 from s2d_zoo.pipeline.pretrain import PretrainSettings
 from s2d_zoo.pipeline.pretrain_sources import source_images
 from s2d_zoo.pipeline.quality_inputs import DirectSettings, QualitySettings, QualitySources
 from s2d_zoo.pipeline.recipes import Recipe
+from s2d_zoo.pipeline.record import to_plain
 from s2d_zoo.rf_adapter.source_forests import hash_images
 from s2d_zoo.zoo.collection import bundled_models, find_model
 
+#: what of a recipe decides the weights
+_TRAINING: Final = ("source", "forests", "enhancer", "seed")
+
 
 def enhancer_of(recipe: Recipe, given: str | None = None) -> Path:
-    """The package to measure: what was given, or the bundled model of the recipe's id, or what pretrain just wrote.
+    """The package to measure: what was given, or what pretrain just wrote, or the bundled model of the recipe's id.
 
     Args:
         recipe: of the enhancer.
@@ -28,16 +33,16 @@ def enhancer_of(recipe: Recipe, given: str | None = None) -> Path:
     """
     if given is not None:
         return find_model(given)
+    made = Path("build") / recipe.id / f"{recipe.id}.zip"
+    if made.is_file():
+        return made
     if any(entry.id == recipe.id for entry in bundled_models()):
         return find_model(recipe.id)
-    made = Path("build") / recipe.id / f"{recipe.id}.zip"
-    if not made.is_file():
-        msg = (
-            f"There is no enhancer {recipe.id}: it is no bundled model, and {made} is not there. Make it with s2d-zoo "
-            "pretrain --recipe, or name another one with --enhancer ID|PATH."
-        )
-        raise PackageError(msg)
-    return made
+    msg = (
+        f"There is no enhancer {recipe.id}: it is no bundled model, and {made} is not there. Make it with s2d-zoo "
+        "pretrain --recipe, or name another one with --enhancer ID|PATH."
+    )
+    raise PackageError(msg)
 
 
 def sources_of(recipe: Recipe, *, data_dir: Path | None = None) -> QualitySources:
@@ -57,26 +62,33 @@ def sources_of(recipe: Recipe, *, data_dir: Path | None = None) -> QualitySource
     return QualitySources(names=names, training=training, validation=validation)
 
 
-def tell_of_other_sources(package: Path, sources: QualitySources) -> str:
-    """In words, if the package says that it was trained on other images than its recipe names; else nothing.
+def tell_if_made_otherwise(package: Path, recipe: Recipe, sources: QualitySources) -> str:
+    """In words, if the package says that it was trained otherwise than its recipe says, or on other images; or nothing.
 
-    The direct network learns from the recipe's images, and targets are marked by them.
+    The direct network learns from the recipe's images with its settings, and targets are marked by them.
 
     Args:
         package: of the enhancer that is measured.
+        recipe: that says how.
         sources: what the recipe names.
     """
     with open_package(package) as contents:
         config: Any = contents.rdf.get("config") or {}
     provenance: Any = (config.get("s2d_zoo") or {}).get("provenance") or {}
-    stated = (provenance.get("inputs") or {}).get("training images")
-    if stated == hash_images(sources.training):
-        return ""
-    return (
-        f"{package} was not made from the images that the recipe names ({', '.join(sources.names)}), or by another "
-        "version of s2d-zoo: what is said of its sources, and the direct network, may be wrong. Measure a package that "
-        "s2d-zoo pretrain --recipe made."
-    )
+    if (provenance.get("inputs") or {}).get("training images") != hash_images(sources.training):
+        return (
+            f"{package} was not made from the images that the recipe names ({', '.join(sources.names)}), or by another "
+            "version of s2d-zoo: what is said of its sources, and the direct network, may be wrong. Measure a package "
+            "that s2d-zoo pretrain --recipe made."
+        )
+    stated = (provenance.get("options") or {}).get("settings") or {}
+    ours = to_plain(recipe.pretrain)
+    if different := differing(*({part: one.get(part) for part in _TRAINING} for one in (ours, stated))):
+        return (
+            f"{package} was made with other {', '.join(different)} than the recipe says, or by another version of "
+            "s2d-zoo: its direct network is trained as the recipe says. Make it anew with s2d-zoo pretrain --recipe."
+        )
+    return ""
 
 
 def segmentors_like(pretrain: PretrainSettings, *, weighting: Weighting) -> SegmentorSettings:
