@@ -71,6 +71,23 @@ def test_figures_of_another_package_stop_everything(tool, trained, quality, tmp_
     assert not (tmp_path / "model_cards").exists()
 
 
+def test_a_missing_plot_leaves_the_old_card(tool, trained, quality, tmp_path):
+    name = tool.bundle(trained, None)
+    (quality / "quality.svg").unlink()
+    with pytest.raises(FileNotFoundError):
+        tool.bundle(trained, quality)
+    assert sorted(path.name for path in (tmp_path / "model_cards").iterdir()) == [name]
+    assert sorted(path.name for path in (tmp_path / "model_cards" / name).iterdir()) == ["README.md", "evaluation.json"]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_folder_without_a_package_or_with_several_is_refused(tool, trained, count):
+    package = trained / "tiny-enhancer.zip"
+    shutil.copy(package, trained / "other.zip") if count else package.unlink()
+    with pytest.raises(SystemExit, match=f"one package, found {count}"):
+        tool.bundle(trained, None)
+
+
 def test_a_model_that_is_bundled_again_loses_its_old_figures(tool, trained, quality, tmp_path):
     name = tool.bundle(trained, quality)
     assert tool.bundle(trained, None) == name

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bioimageio.spec.utils import read_yaml
 
+from s2d_zoo.data.atomic import atomic_write, write_json
 from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.validate.validation import validate_package
 
@@ -24,7 +25,11 @@ HEADING = "## Measured worth"
 
 def bundle(output: Path, quality: Path | None) -> str:
     """Copy package and card, once all is checked; returns the model's id."""
-    package = next(output.glob("*.zip"))
+    packages = list(output.glob("*.zip"))
+    if len(packages) != 1:
+        msg = f"{output} must hold one package, found {len(packages)}: give the output of s2d-zoo pretrain."
+        raise SystemExit(msg)
+    (package,) = packages
     with zipfile.ZipFile(package) as archive, archive.open("rdf.yaml") as file:
         rdf = read_yaml(file)
     if package.stat().st_size > MOST_BYTES or not validate_package(package).passed:
@@ -36,12 +41,12 @@ def bundle(output: Path, quality: Path | None) -> str:
         if measured["sha256"] != hashed:
             msg = f"{quality} is about another {measured['id']} than {package}: measure this one."
             raise SystemExit(msg)
-    card = ROOT / "model_cards" / rdf["id"]
-    shutil.rmtree(card, ignore_errors=True)  # figures of another package do not stay
-    shutil.copytree(output / "card", card)
-    if quality is not None:
-        _add_quality(card, quality)
-    shutil.copyfile(package, BUNDLED / package.name)
+    with atomic_write(ROOT / "model_cards" / rdf["id"]) as card:  # figures of another package do not stay
+        shutil.copytree(output / "card", card)
+        if quality is not None:
+            _add_quality(card, quality)
+    with atomic_write(BUNDLED / package.name) as copied:
+        shutil.copyfile(package, copied)
     path = BUNDLED / "collection.json"
     listed = json.loads(path.read_text(encoding="utf-8"))["items"] if path.exists() else []
     manifest = {key: rdf[key] for key in ("name", "description", "tags", "license")}
@@ -49,7 +54,7 @@ def bundle(output: Path, quality: Path | None) -> str:
     entry = {"id": rdf["id"], "type": rdf["type"], "manifest": manifest, "versions": versions}
     others = [item for item in listed if item["id"] != rdf["id"]]
     collection = {"items": sorted([*others, entry], key=lambda item: item["id"])}
-    path.write_text(json.dumps(collection, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(path, collection)
     return str(rdf["id"])
 
 
@@ -58,7 +63,7 @@ def _add_quality(card: Path, quality: Path) -> None:
     facts = json.loads((quality / "quality.json").read_text(encoding="utf-8"))
     evaluation = json.loads((card / "evaluation.json").read_text(encoding="utf-8"))
     evaluation["quality"] = facts
-    (card / "evaluation.json").write_text(json.dumps(evaluation, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(card / "evaluation.json", evaluation)
     for kind in ("svg", "png"):
         shutil.copyfile(quality / f"quality.{kind}", card / f"quality.{kind}")
     table = (quality / "quality.md").read_text(encoding="utf-8")
