@@ -11,7 +11,7 @@ from s2d_zoo.enhancer.dataset import ProbabilityVariation
 from s2d_zoo.enhancer.training import EnhancerSettings
 from s2d_zoo.rf_adapter.source_forests import SourceForestSettings
 
-STEPS, LONG = 1500, 5000
+STEPS, LONG, RIVAL = 1500, 5000, 6000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,13 @@ class GammaVariation(ProbabilityVariation):
     """Probabilities to a power, too."""
 
     gamma: float = 0.4  #: standard deviation of the logarithm of the power
+    share: float = 0.7  #: of the patches; as many as the temperature changes, whose place it takes
 
     def shift(self, probabilities: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
         """As without, after the power."""
-        power = float(np.exp(generator.normal(0, self.gamma)))
-        return ProbabilityVariation.shift(self, probabilities**power, generator)
+        if generator.random() < self.share:
+            probabilities = probabilities ** float(np.exp(generator.normal(0, self.gamma)))
+        return ProbabilityVariation.shift(self, probabilities, generator)
 
 
 def _with_gamma(settings: EnhancerSettings) -> EnhancerSettings:
@@ -61,8 +63,8 @@ VARIANTS: Mapping[str, Variant] = {
     "forests-200": Variant(words="200 forests", forests="200"),
     "crops-50": Variant(words="50 forests on random dense crops, no stages", forests="crops"),
     "one-microscope-50": Variant(words="50 forests, images only as they are", forests="one-microscope"),
-    "interpolated": Variant(words="all patches turned and zoomed", enhancer=_cut(upright=0.0)),
-    "upright": Variant(words="no patch turned or zoomed", enhancer=_cut(upright=1.0)),
+    "interpolated": Variant(words="all patches turned by any angle and zoomed", enhancer=_cut(upright=0.0)),
+    "upright": Variant(words="all patches only flipped and turned by right angles", enhancer=_cut(upright=1.0)),
     "no-variation": Variant(words="probabilities not varied", enhancer=_varied(temperature=0.0)),
     "gamma": Variant(words="a power in place of the temperature", enhancer=_with_gamma),
     "all-variation": Variant(
@@ -84,10 +86,10 @@ VARIANTS: Mapping[str, Variant] = {
         words="16 channels, at most 128", enhancer=lambda settings: replace(settings, features=16, max_features=128)
     ),
     "long": Variant(words=f"{LONG} steps", steps=LONG),
-    "wide-long": Variant(
-        words=f"16 channels, at most 128; {LONG} steps",
-        enhancer=lambda settings: replace(settings, features=16, max_features=128),
-        steps=LONG,
+    "rival": Variant(
+        words=f"16 channels, at most 128, all patches upright; {RIVAL} steps",
+        enhancer=lambda settings: _cut(upright=1.0)(replace(settings, features=16, max_features=128)),
+        steps=RIVAL,
     ),
 }
 

@@ -1,6 +1,7 @@
 """What makes an enhancer better: variants of the recipe mito-em-2d, one change each, all with the same short training.
 
-Two are trained as long as the recipe says, since what learns faster need not be better in the end.
+One is trained as long as the recipe says, since what learns faster need not be better in the end; so is the recipe's
+rival, with whose wider network and upright patches it began.
 
 Scored where nothing was trained on, and on no test split: on validation sections of the source (mito_vnc, forests of
 their own), and on training slices of a target (mito_epfl, strokes on two of them, scores on six others). The latter
@@ -14,6 +15,8 @@ again; with --variant, only that one is run, so that several processes can share
 """
 
 import argparse
+import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,10 +26,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from ablation_variants import STEPS, VARIANTS, forest_sets
-from filelock import FileLock
 from outcome import command_of, write_outcome
 
 from s2d_zoo._version import __version__
+from s2d_zoo.contract import RFContract
 from s2d_zoo.data.atomic import atomic_write, read_json, write_json
 from s2d_zoo.data.datasets import LabelledImage, load_dataset
 from s2d_zoo.data.network import apply_network
@@ -43,6 +46,7 @@ from s2d_zoo.pipeline.recipes import read_recipe
 from s2d_zoo.pipeline.record import to_plain
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
+from s2d_zoo.rf_adapter.persistence import load_classifier, save_classifier
 from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings, hash_images
 from s2d_zoo.types import CHANNEL
 
@@ -56,7 +60,9 @@ STROKES = ((5, 0), (15, 0), (15, 1), (40, 0))  #: per class and painted slice; s
 FACTORS = (1.0, 0.75, 1.5)  #: by which the target's probabilities are resized
 
 
-def run(name: str, settings: PretrainSettings, folder: Path, recipe_forests: Path, data_dir: Path) -> dict[str, Any]:
+def run(
+    name: str, settings: PretrainSettings, folder: Path, recipe_forests: Path, data_dir: Path, *, overwrite: bool
+) -> dict[str, Any]:
     """Train and score one variant, or read what was found before."""
     variant = VARIANTS[name]
     training, validation = source_images(settings.source, data_dir, seed=settings.seed)
@@ -71,9 +77,10 @@ def run(name: str, settings: PretrainSettings, folder: Path, recipe_forests: Pat
         "images": hash_images(training),
         "validation images": hash_images(validation),
         "target": [TARGET, list(PAINTED), list(SCORED), [list(one) for one in STROKES], list(FACTORS)],
+        "target images": hash_images(load_dataset(TARGET, "train", data_dir=data_dir)),
     }
     path = folder / "cells" / f"{name}.json"
-    found = read_finished(path, facts, form=FORMAT, version=FORMAT_VERSION, what="an ablation")
+    found = read_finished(path, facts, form=FORMAT, version=FORMAT_VERSION, what="an ablation", overwrite=overwrite)
     if found is not None:
         return found
     where = recipe_forests if variant.forests == "recipe" else folder / f"forests-{variant.forests}"
@@ -116,11 +123,9 @@ def run(name: str, settings: PretrainSettings, folder: Path, recipe_forests: Pat
 
 
 def _grown(images: Sequence[LabelledImage], where: Path, settings: SourceForestSettings, label: str) -> SourceForests:
-    """Forests, grown by one process at a time."""
-    where.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{where}.lock"):
-        forests = SourceForests(images, where, settings)
-        forests.grow(progress=label)
+    where.mkdir(parents=True, exist_ok=True)
+    forests = SourceForests(images, where, settings)
+    forests.grow(progress=label)
     return forests
 
 
@@ -140,7 +145,7 @@ def _on_target(enhancer: Enhancer, folder: Path, data_dir: Path) -> dict[str, di
     truth = [slices[index].labels.values > 0 for index in SCORED]
     found: dict[str, dict[str, float]] = {}
     for strokes, seed in STROKES:
-        maps, contract = _target_maps(strokes, seed, folder, data_dir)
+        maps, contract = _target_maps(slices, strokes, seed, folder)
         masks = {"RF": [one.values[1] >= 0.5 for one in maps]}
         for factor in FACTORS:
             enhanced = [enhancer.enhance(one, contract, rescale=factor) for one in maps]
@@ -149,22 +154,27 @@ def _on_target(enhancer: Enhancer, folder: Path, data_dir: Path) -> dict[str, di
     return found
 
 
-def _target_maps(strokes: int, seed: int, folder: Path, data_dir: Path) -> tuple[list[xr.DataArray], Any]:
+def _target_maps(
+    slices: Sequence[LabelledImage], strokes: int, seed: int, folder: Path
+) -> tuple[list[xr.DataArray], RFContract]:
     """What a forest on few strokes says of the slices that are scored; kept, since every variant needs it."""
-    slices = load_dataset(TARGET, "train", data_dir=data_dir)
-    painted = [
-        simulate_scribbles(binary_classes(slices[index].labels), n_strokes=strokes, seed=seed * 1000 + index)
-        for index in PAINTED
-    ]
-    forest = PixelClassifier(random_state=seed).fit([slices[index].image for index in PAINTED], painted)
-    path = folder / "target" / f"{strokes}-{seed}.npy"
+    facts = [__version__, FORMAT_VERSION, hash_images(slices), PAINTED, SCORED]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
+    path = folder / "target" / f"{strokes}-{seed}-{digest}.npy"
+    saved = path.with_suffix(".safetensors")
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        painted = [
+            simulate_scribbles(binary_classes(slices[index].labels), n_strokes=strokes, seed=seed * 1000 + index)
+            for index in PAINTED
+        ]
+        forest = PixelClassifier(random_state=seed).fit([slices[index].image for index in PAINTED], painted)
         selection = FeatureSelection()
         kept = [forest.predict_features(selection.compute(slices[index].image)).values for index in SCORED]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_classifier(forest, saved)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, np.stack(kept))
-    return [xr.DataArray(one, dims=(CHANNEL, "y", "x")) for one in np.load(path)], forest.contract
+    return [xr.DataArray(one, dims=(CHANNEL, "y", "x")) for one in np.load(path)], load_classifier(saved).contract
 
 
 def to_markdown(cells: Mapping[str, Mapping[str, Any]], command: str) -> str:
@@ -228,11 +238,12 @@ def main() -> None:
     parser.add_argument(
         "--forests", type=Path, default=Path("build/mito-em-2d/forests"), help="forests of the recipe, if grown before"
     )
+    parser.add_argument("--overwrite", action="store_true", help="run cells again that were made from something else")
     parser.add_argument("--variant", action="append", choices=VARIANTS, help="only this one, without the table")
     options = parser.parse_args()
     settings = read_recipe(ROOT / "recipes" / "mito-em-2d.toml").pretrain
     cells = {
-        name: run(name, settings, options.output, options.forests, options.data_dir)
+        name: run(name, settings, options.output, options.forests, options.data_dir, overwrite=options.overwrite)
         for name in options.variant or VARIANTS
     }
     if options.variant:

@@ -110,6 +110,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, help="folder with local copies of the datasets")
     parser.add_argument("--output", type=Path, default=Path("build/ranking"), help="folder for finished rankings")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="run rankings again that were made from something else"
+    )
     options = parser.parse_args()
     entries = {
         (name, label): load_dataset(name, "test", data_dir=options.data_dir, label=label) for name, label, *_ in TARGETS
@@ -132,7 +135,9 @@ def main() -> None:
                     "enhancers": hashes,
                 }
                 path = options.output / f"{dataset}-{number}-{strokes}.json"
-                found = read_finished(path, facts, form=FORMAT, version=FORMAT_VERSION, what="a ranking")
+                found = read_finished(
+                    path, facts, form=FORMAT, version=FORMAT_VERSION, what="a ranking", overwrite=options.overwrite
+                )
                 if found is None:
                     measured = measure(entry, strokes, paths)
                     right = tag in enhancers[measured["rows"][0]["enhancer"]].tags

@@ -23,6 +23,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 import zarr
+from filelock import FileLock
 from tqdm import tqdm
 
 from s2d_zoo.data.atomic import read_json, write_json
@@ -131,16 +132,17 @@ class SourceForests:
         self._check_same_source()
 
     def grow(self, *, progress: str | None = None) -> None:
-        """Fit all forests that are not there yet, and predict their images.
+        """Fit all forests that are not there yet, and predict their images; another process that does so is waited for.
 
         Args:
             progress: label of the progress bar on stderr; none when ``None``.
         """
-        maps = zarr.open_group(self.folder / "maps.zarr", mode="a", zarr_format=2)
-        for number in tqdm(range(self.settings.n_forests), desc=progress, disable=progress is None, unit="forest"):
-            if "complete" in maps.require_group(_name(number)).attrs:
-                continue
-            self._grow_one(number, maps)
+        with FileLock(self.folder / ".lock"):
+            maps = zarr.open_group(self.folder / "maps.zarr", mode="a", zarr_format=2)
+            for number in tqdm(range(self.settings.n_forests), desc=progress, disable=progress is None, unit="forest"):
+                if "complete" in maps.require_group(_name(number)).attrs:
+                    continue
+                self._grow_one(number, maps)
 
     def maps(self) -> list[SourceMap]:
         """All foreground probability maps, forest by forest.
