@@ -215,7 +215,11 @@ def test_the_command_repeats_what_was_chosen(ranked):
     image, scribbles = ranked.inputs.images[0], ranked.inputs.scribbles[0]
     assert command == (
         f"s2d-zoo adapt --image {image} --scribbles {scribbles} --enhancer 'my enhancer' --rescale 0.4 --foreground 2 "
-        "--axes yx --trust-code --authors 'YOUR NAME' --license LICENCE --output FOLDER"
+        "--axes yx --trust-code --trees 5 --authors 'YOUR NAME' --license LICENCE --output FOLDER"
     )
+    usual = replace(settings, forest=ForestSettings(), seed=3)
+    command = adapt_command(replace(ranked, settings=usual), row)
+    assert "--trees" not in command
+    assert "--seed 3 --authors" in command
     assert "--rescale auto" in adapt_command(ranked, replace(row, automatic=True))
     assert "--rescale" not in adapt_command(ranked, replace(row, rescale=1.0))

@@ -99,7 +99,7 @@ def publish_package(package: Path, *, server: str, token: Token, progress: bool 
 
 @contextmanager
 def _checked(package: Path, *, progress: bool) -> Iterator[Publication]:
-    """A package that can be published, while it is open. What is validated is what is sent."""
+    """A package that can be published, while it is open; validated as it is sent, but for the id of the service."""
     with open_package(package) as contents, tempfile.TemporaryDirectory(prefix="s2d-zoo-") as name:
         publication = prepare(contents, Path(name))
         report = validate_package(publication.folder, find_base=find_at_hand, progress=progress)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from s2d_zoo._version import __version__
-from s2d_zoo.pipeline.ranking import Ranking
+from s2d_zoo.pipeline.ranking import Ranking, RankSettings
 from s2d_zoo.pipeline.ranking_rows import RF_ALONE, Row, is_worse
 
 FORMAT: Final = "s2d-zoo/ranking"
@@ -62,6 +62,11 @@ def adapt_command(ranking: Ranking, row: Row) -> str:
         words += ["--axes", inputs.axes]
     if settings.trust_code:
         words.append("--trust-code")
+    usual = RankSettings()  # the same forests, where they are not those that adapt would grow anyway
+    if settings.forest.n_estimators != usual.forest.n_estimators:
+        words += ["--trees", str(settings.forest.n_estimators)]
+    if settings.seed != usual.seed:
+        words += ["--seed", str(settings.seed)]
     return shlex.join([*words, "--authors", "YOUR NAME", "--license", "LICENCE", "--output", "FOLDER"])
 
 
@@ -142,7 +147,8 @@ def _advice(ranking: Ranking, forest: Row) -> Iterator[str]:
     """What to do with the ranking."""
     best = ranking.best
     if best is None:
-        yield from ("", "None of them is of use here: all maps are as good as empty or full.")
+        why = "all maps are as good as empty or full" if ranking.rows else "none of them can be used on these images"
+        yield from ("", f"None of them is of use here: {why}.")
         return
     if is_worse(best, forest):
         yield from ("", f"Even the best agrees less with the strokes than {RF_ALONE}: an enhancer may do harm here.")
