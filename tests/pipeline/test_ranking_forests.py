@@ -1,4 +1,4 @@
-"""Folds of whole strokes, and what forests say that saw different ones."""
+"""What forests say that saw different strokes."""
 
 from types import SimpleNamespace
 
@@ -8,25 +8,12 @@ import xarray as xr
 
 from s2d_zoo.data.scribbles import split_strokes
 from s2d_zoo.errors import ScribbleError
-from s2d_zoo.pipeline.ranking_forests import fit_members, fold_strokes, foreground_of, perturb
+from s2d_zoo.pipeline.ranking_forests import fit_members, foreground_of, perturb
 from s2d_zoo.rf_adapter.classes import name_classes
 from s2d_zoo.rf_adapter.classifier import ForestSettings
 from s2d_zoo.rf_adapter.features import FeatureSelection
 
 FEW_TREES = ForestSettings(n_estimators=4)
-
-
-def paint(*counts):
-    """As many strokes of label 1, 2, … as is said, each two px in a row of its own."""
-    values = np.zeros((2 * sum(counts), 6), dtype=np.uint8)
-    labels = [label for label, count in enumerate(counts, start=1) for _ in range(count)]
-    for number, label in enumerate(labels):
-        values[2 * number, 1:3] = label
-    return xr.DataArray(values, dims=("y", "x"))
-
-
-def labels_of(strokes):
-    return [label for one in strokes for label in np.unique(one.values) if label]
 
 
 @pytest.fixture
@@ -41,50 +28,6 @@ def data(nuclei, scribbles):
         )
 
     return make
-
-
-def test_every_stroke_is_held_out_once_and_whole():
-    images = (paint(4, 3), paint(2, 2))
-    folds = fold_strokes(images, foreground=2)
-    assert len(folds) == 3
-    for image, painted in enumerate(images):
-        together = sum(fold.held_out[image].values for fold in folds)
-        assert (together == painted.values).all()
-        numbers = split_strokes(painted)[0].values
-        for fold in folds:
-            assert (fold.training[image].values + fold.held_out[image].values == painted.values).all()
-            cut = set(numbers[fold.training[image].values > 0]) & set(numbers[fold.held_out[image].values > 0])
-            assert not cut
-    assert sum(fold.n_held_out for fold in folds) == 11
-    assert all(fold.n_training + fold.n_held_out == 11 for fold in folds)
-
-
-def test_every_fold_learns_and_tests_all_classes():
-    for fold in fold_strokes((paint(3, 9, 3),), foreground=2):
-        assert set(labels_of(fold.training)) == set(labels_of(fold.held_out)) == {1, 2, 3}
-
-
-def test_a_class_of_one_stroke_is_learnt_from_and_never_held_out():
-    folds = fold_strokes((paint(3, 3, 1),), foreground=2)
-    assert len(folds) == 3
-    for fold in folds:
-        assert 3 in labels_of(fold.training)
-        assert 3 not in labels_of(fold.held_out)
-
-
-@pytest.mark.parametrize(
-    ("counts", "n_folds"), [((2, 9), 2), ((9, 2), 2), ((1, 9), 0), ((9, 1), 0), ((9, 0), 0), ((0, 9), 0)], ids=str
-)
-def test_there_are_no_more_folds_than_strokes(counts, n_folds):
-    assert len(fold_strokes((paint(*counts),), foreground=2)) == n_folds
-
-
-def test_the_seed_decides_which_strokes_go_together():
-    first, again, other = (
-        [fold.held_out[0].values.tolist() for fold in fold_strokes((paint(9, 9),), foreground=2, seed=seed)]
-        for seed in (0, 0, 1)
-    )
-    assert first == again != other
 
 
 def test_forests_predict_without_having_seen_what_is_held_out(data, monkeypatch):

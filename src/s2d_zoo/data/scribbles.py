@@ -149,10 +149,37 @@ def hold_out_strokes(scribbles: Sequence[xr.DataArray], *, fraction: float = 0.2
         share = min(max(1, round(fraction * len(members))), len(members) - 1)
         wanted = share if fraction > 0 and len(members) >= 3 else 0
         spared.update(members[position] for position in generator.permutation(len(members))[:wanted])
-    kept = set(strokes.members) - spared
-    return StrokeSplit(
-        training=strokes.paint(kept), held_out=strokes.paint(spared), n_training=len(kept), n_held_out=len(spared)
-    )
+    return strokes.split(spared)
+
+
+def fold_strokes(
+    scribbles: Sequence[xr.DataArray], *, foreground: int, n_folds: int, seed: int = 0
+) -> tuple[StrokeSplit, ...]:
+    """Hold every stroke out once, whole, with each class dealt evenly.
+
+    Args:
+        scribbles: (z) y x, uint8, one for each image.
+        foreground: label of the objects.
+        n_folds: how often to split; less often where there are fewer strokes.
+        seed: decides which strokes go together.
+
+    Returns:
+        The folds. A class of one stroke is always learnt from, never held out. None unless there are two strokes or
+        more of the foreground and of another class.
+    """
+    generator = np.random.default_rng(seed)
+    strokes = _Strokes.find(scribbles)
+    by_class = {members[0].label: members for members in strokes.by_class()}
+    others = max((len(members) for label, members in by_class.items() if label != foreground), default=0)
+    n_folds = min(n_folds, len(by_class.get(foreground, ())), others)
+    if n_folds < 2:
+        return ()
+    folds: list[set[_Stroke]] = [set() for _ in range(n_folds)]
+    for members in by_class.values():
+        if len(members) > 1:
+            for position, chosen in enumerate(generator.permutation(len(members))):
+                folds[position % n_folds].add(members[chosen])
+    return tuple(strokes.split(spared) for spared in folds)
 
 
 def resample_strokes(scribbles: Sequence[xr.DataArray], *, seed: int, spare: bool = False) -> tuple[xr.DataArray, ...]:
@@ -206,6 +233,12 @@ class _Strokes:
 
     def by_class(self) -> list[list[_Stroke]]:
         return [list(group) for _, group in itertools.groupby(sorted(self.members), key=lambda stroke: stroke.label)]
+
+    def split(self, spared: set[_Stroke]) -> StrokeSplit:
+        kept = set(self.members) - spared
+        return StrokeSplit(
+            training=self.paint(kept), held_out=self.paint(spared), n_training=len(kept), n_held_out=len(spared)
+        )
 
     def paint(self, chosen: set[_Stroke]) -> tuple[xr.DataArray, ...]:
         """Only these strokes, one array per image."""

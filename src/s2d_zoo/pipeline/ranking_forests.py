@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from s2d_zoo.data.scribbles import StrokeSplit, resample_strokes, split_strokes
+from s2d_zoo.data.scribbles import fold_strokes, resample_strokes
 from s2d_zoo.errors import ScribbleError
 from s2d_zoo.pipeline.sources import AdaptData
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
@@ -31,63 +31,6 @@ class Member:
     held_out: tuple[xr.DataArray, ...]  #: (z) y x, uint8, strokes that it never saw; all 0 where none could be spared
 
 
-def fold_strokes(
-    scribbles: Sequence[xr.DataArray], *, foreground: int, n_folds: int = N_FORESTS, seed: int = 0
-) -> tuple[StrokeSplit, ...]:
-    """Hold every stroke out once, whole, with each class dealt evenly.
-
-    Args:
-        scribbles: (z) y x, uint8, one for each image.
-        foreground: label of the objects.
-        n_folds: how often to split; less often where there are fewer strokes.
-        seed: decides which strokes go together.
-
-    Returns:
-        The folds. A class of one stroke is always learnt from, never held out. None unless there are two strokes or
-        more of the foreground and of another class.
-    """
-    generator = np.random.default_rng(seed)
-    numbers = [split_strokes(one)[0] for one in scribbles]
-    by_class: dict[int, list[tuple[int, int]]] = {}
-    for image, (labels, numbered) in enumerate(zip(scribbles, numbers, strict=True)):
-        for label in np.unique(labels.values[labels.values > 0]):
-            found = np.unique(numbered.values[labels.values == label])
-            by_class.setdefault(int(label), []).extend((image, int(number)) for number in found)
-    others = max((len(members) for label, members in by_class.items() if label != foreground), default=0)
-    n_folds = min(n_folds, len(by_class.get(foreground, ())), others)
-    if n_folds < 2:
-        return ()
-    fold_of = {
-        members[chosen]: position % n_folds
-        for _, members in sorted(by_class.items())
-        if len(members) > 1
-        for position, chosen in enumerate(generator.permutation(len(members)))
-    }
-    n_strokes = sum(map(len, by_class.values()))
-    return tuple(_split(scribbles, numbers, fold_of, fold, n_strokes) for fold in range(n_folds))
-
-
-def _split(
-    scribbles: Sequence[xr.DataArray],
-    numbers: Sequence[xr.DataArray],
-    fold_of: dict[tuple[int, int], int],
-    fold: int,
-    n_strokes: int,
-) -> StrokeSplit:
-    spared = {stroke for stroke, number in fold_of.items() if number == fold}
-    training, held_out = [], []
-    for image, (labels, numbered) in enumerate(zip(scribbles, numbers, strict=True)):
-        mask = np.isin(numbered.values, [number for where, number in spared if where == image])
-        training.append(labels.copy(data=np.where(mask, 0, labels.values)))
-        held_out.append(labels.copy(data=np.where(mask, labels.values, 0)))
-    return StrokeSplit(
-        training=tuple(training),
-        held_out=tuple(held_out),
-        n_training=n_strokes - len(spared),
-        n_held_out=len(spared),
-    )
-
-
 def fit_members(
     data: AdaptData, forest: ForestSettings, *, seed: int = 0, progress: bool = False
 ) -> tuple[tuple[Member, ...], bool]:
@@ -107,7 +50,7 @@ def fit_members(
         ScribbleError: unless both the foreground and another class are painted.
     """
     _check_painted(data)
-    splits = fold_strokes(data.scribbles, foreground=data.foreground, seed=seed)
+    splits = fold_strokes(data.scribbles, foreground=data.foreground, n_folds=N_FORESTS, seed=seed)
     nothing = tuple(one.copy(data=np.zeros_like(one.values)) for one in data.scribbles)
     drawn: list[tuple[tuple[xr.DataArray, ...], tuple[xr.DataArray, ...]]] = [
         (split.training, split.held_out) for split in splits
