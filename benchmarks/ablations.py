@@ -47,7 +47,7 @@ from s2d_zoo.pipeline.record import to_plain
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.persistence import load_classifier, save_classifier
-from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings, hash_images
+from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings, hash_sources
 from s2d_zoo.types import CHANNEL
 
 FORMAT = "s2d-zoo/ablation"
@@ -74,10 +74,10 @@ def run(
         "enhancer": to_plain(network),
         "forests": to_plain(sets[variant.forests]),
         "n_forests": variant.n_forests,
-        "images": hash_images(training),
-        "validation images": hash_images(validation),
+        "images": hash_sources(training),
+        "validation images": hash_sources(validation),
         "target": [TARGET, list(PAINTED), list(SCORED), [list(one) for one in STROKES], list(FACTORS)],
-        "target images": hash_images(load_dataset(TARGET, "train", data_dir=data_dir)),
+        "target images": hash_sources(load_dataset(TARGET, "train", data_dir=data_dir)),
     }
     path = folder / "cells" / f"{name}.json"
     found = read_finished(path, facts, form=FORMAT, version=FORMAT_VERSION, what="an ablation", overwrite=overwrite)
@@ -158,7 +158,7 @@ def _target_maps(
     slices: Sequence[LabelledImage], strokes: int, seed: int, folder: Path
 ) -> tuple[list[xr.DataArray], RFContract]:
     """What a forest on few strokes says of the slices that are scored; kept, since every variant needs it."""
-    facts = [__version__, FORMAT_VERSION, hash_images(slices), PAINTED, SCORED]
+    facts = [__version__, FORMAT_VERSION, hash_sources(slices), PAINTED, SCORED]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
     path = folder / "target" / f"{strokes}-{seed}-{digest}.npy"
     saved = path.with_suffix(".safetensors")

@@ -22,7 +22,7 @@ from s2d_zoo.pipeline.quality_recipe import (
 )
 from s2d_zoo.pipeline.recipes import Recipe
 from s2d_zoo.pipeline.record import to_plain
-from s2d_zoo.rf_adapter.source_forests import SourceForestSettings, hash_images
+from s2d_zoo.rf_adapter.source_forests import SourceForestSettings, hash_sources
 from s2d_zoo.zoo.collection import find_model
 
 from .quality_cases import NUCLEI, write_datasets
@@ -108,7 +108,7 @@ def test_a_package_that_was_made_otherwise_than_the_recipe_says_is_told_of(recip
     told = tell_if_made_otherwise(package, recipe, sources)
     assert "was not made from the images that the recipe names (mito_vnc (membrane)" in told
     provenance = {
-        "inputs": {"training images": hash_images(sources.training)},
+        "inputs": {"training images": hash_sources(sources.training)},
         "options": {"settings": to_plain(recipe.pretrain)},
     }
     folder = tmp_path / "package"

@@ -7,7 +7,8 @@ from typing import Any
 import rich_click as click
 
 from s2d_zoo.cli import options
-from s2d_zoo.cli.evaluate_quality import command_line, quality, read_strokes, told_how_to_go_on
+from s2d_zoo.cli.evaluate_quality import quality, read_strokes
+from s2d_zoo.cli.long_runs import command_line, told_how_to_go_on
 
 
 @click.group()

@@ -1,10 +1,5 @@
 """`s2d-zoo evaluate quality`: what an enhancer is worth on data that it never saw."""
 
-import os
-import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +7,7 @@ from typing import Any
 import rich_click as click
 
 from s2d_zoo.cli import options
+from s2d_zoo.cli.long_runs import command_line, told_how_to_go_on
 from s2d_zoo.errors import ConfigError
 
 
@@ -20,7 +16,7 @@ from s2d_zoo.errors import ConfigError
 @click.option(
     "--enhancer",
     metavar="ID|PATH",
-    help="Enhancer, or a package; without, the bundled one of the recipe, or what pretrain made of it below build.",
+    help="Enhancer, or a package; without, what pretrain made of the recipe below build, or the bundled one.",
 )
 @click.option("--target", "targets", multiple=True, metavar="NAME", help="Of the recipe, once for each; all without.")
 @click.option("--data-dir", type=options.FILE, help="Folder with local copies of datasets.")
@@ -104,19 +100,3 @@ def read_strokes(text: str, *, option: str) -> tuple[int, ...]:
     except ValueError:
         msg = f"{option} takes whole numbers of strokes, e.g. 5,15,40; got {text!r}."
         raise ConfigError(msg) from None
-
-
-@contextmanager
-def told_how_to_go_on() -> Iterator[None]:
-    """Say, to whom interrupts the work, that it need not begin anew."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("Interrupted. The same command goes on from the last checkpoint.", err=True)
-        raise
-
-
-def command_line() -> str:
-    """As it was given; results depend on the number of threads in their last bits."""
-    threads = os.environ.get("OMP_NUM_THREADS")
-    return (f"OMP_NUM_THREADS={threads} " if threads else "") + shlex.join(["s2d-zoo", *sys.argv[1:]])

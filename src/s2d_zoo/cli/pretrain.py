@@ -1,8 +1,5 @@
 """`s2d-zoo pretrain`: train an enhancer on labelled source images."""
 
-import os
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +9,7 @@ from click.core import ParameterSource
 from click.globals import get_current_context
 
 from s2d_zoo.cli import options
+from s2d_zoo.cli.long_runs import command_line
 
 if TYPE_CHECKING:  # heavy
     from s2d_zoo.pipeline.pretrain import PretrainSettings
@@ -64,10 +62,8 @@ def pretrain(**chosen: Any) -> None:  # noqa: ANN401 - the options above
             msg = f"Missing {', '.join(missing)}: they are needed unless a --recipe says everything."
             raise click.UsageError(msg)
         settings, output = _from_options(chosen), chosen["output"]
-    threads = os.environ.get("OMP_NUM_THREADS")  # results depend on it in their last bits
-    command = (f"OMP_NUM_THREADS={threads} " if threads else "") + shlex.join(["s2d-zoo", *sys.argv[1:]])
     result = pretrain_enhancer(
-        settings, output, command=command, data_dir=chosen["data_dir"], progress=not chosen["quiet"]
+        settings, output, command=command_line(), data_dir=chosen["data_dir"], progress=not chosen["quiet"]
     )
     click.echo(f"{result.training.steps} steps, best loss on validation images {result.training.validation_loss:.4f}")
     for one in result.comparisons:

@@ -14,7 +14,7 @@ from s2d_zoo.pipeline.pretrain_sources import source_images
 from s2d_zoo.pipeline.quality_inputs import DirectSettings, QualitySettings, QualitySources
 from s2d_zoo.pipeline.recipes import Recipe
 from s2d_zoo.pipeline.record import to_plain
-from s2d_zoo.rf_adapter.source_forests import hash_images
+from s2d_zoo.rf_adapter.source_forests import hash_sources
 from s2d_zoo.zoo.collection import bundled_models, find_model
 
 #: what of a recipe decides the weights
@@ -75,7 +75,7 @@ def tell_if_made_otherwise(package: Path, recipe: Recipe, sources: QualitySource
     with open_package(package) as contents:
         config: Any = contents.rdf.get("config") or {}
     provenance: Any = (config.get("s2d_zoo") or {}).get("provenance") or {}
-    if (provenance.get("inputs") or {}).get("training images") != hash_images(sources.training):
+    if (provenance.get("inputs") or {}).get("training images") != hash_sources(sources.training):
         return (
             f"{package} was not made from the images that the recipe names ({', '.join(sources.names)}), or by another "
             "version of s2d-zoo: what is said of its sources, and the direct network, may be wrong. Measure a package "

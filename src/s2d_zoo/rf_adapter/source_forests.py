@@ -128,7 +128,7 @@ class SourceForests:
             raise UserInputError(msg)
         self._signatures = np.stack([_signature(image) for image in self.images])
         #: SHA-256 over names, images and labels
-        self.source_hash = hash_images(self.images)
+        self.source_hash = hash_sources(self.images)
         self._check_same_source()
 
     def grow(self, *, progress: str | None = None) -> None:
@@ -265,7 +265,7 @@ def _with_both(images: Sequence[LabelledImage]) -> tuple[LabelledImage, ...]:
     return tuple(image for image in images if 0 < np.count_nonzero(image.labels) < image.labels.size)
 
 
-def hash_images(images: Sequence[LabelledImage]) -> str:
+def hash_sources(images: Sequence[LabelledImage]) -> str:
     """SHA-256 over names, images and labels of those with foreground and background: forests grow from no others."""
     digest = hashlib.sha256()
     for image in _with_both(images):
