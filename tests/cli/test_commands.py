@@ -221,7 +221,7 @@ def seen(monkeypatch):
 
     def pretend(settings, output, **options):
         seen.update(settings=settings, output=output, **options)
-        training = TrainingResult(model=None, steps=1, validation_loss=None)
+        training = TrainingResult(model=None, steps=40, validation_loss=0.25)
         return PretrainResult(
             package=output / "x.zip", card=output / "card", training=training, comparisons=(), seconds={}
         )
@@ -259,7 +259,11 @@ def test_pretraining_passes_every_option_on_and_tells_the_results(call, tmp_path
         *("--features", 3, "--trees", 4, "--steps", 50, "--seed", 6, "--tag", "nuclei", "--quiet"),
     )
     assert outcome.exit_code == 0, outcome.stderr
-    assert outcome.stdout == f"package: {tmp_path / 'x.zip'}\nmodel card: {tmp_path / 'card'}\n"
+    assert outcome.stdout.splitlines() == [
+        "40 steps, best loss on validation images 0.2500",
+        f"package: {tmp_path / 'x.zip'}",
+        f"model card: {tmp_path / 'card'}",
+    ]
     settings = seen["settings"]
     assert [str(source) for source in settings.source.datasets] == ["mito_vnc", "mito_vnc (membrane)"]
     assert settings.source.n_simulated == 5

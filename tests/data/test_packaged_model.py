@@ -147,6 +147,15 @@ def test_its_weights_can_be_trained_while_it_stays_in_eval_mode(folder):
     assert all(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients)
 
 
+def test_probabilities_are_not_rounded_to_bfloat16_before_the_loss(folder):
+    """1 - 2**-9 would be 1, whose logit is as good as infinite."""
+    network = load(enhancer_of_the_zoo(folder)).network
+    image = torch.rand(1, 1, 64, 64)
+    exact = network.logits(image)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(network.logits(image), exact)
+
+
 def test_a_sigmoid_that_follows_is_told_from_one_inside(folder):
     class Open(TwoLevels):
         def forward(self, image):

@@ -49,6 +49,7 @@ from s2d_zoo.cli import options
 @options.ema_decay
 @options.l2_to_start
 @options.freeze_batch_norm
+@options.precision
 @options.allow_worse
 @options.seed
 @options.overwrite

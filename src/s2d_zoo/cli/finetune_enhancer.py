@@ -25,6 +25,7 @@ from s2d_zoo.cli.finetune import echo_finetuned
 @options.learning_rate
 @options.ema_decay
 @options.l2_to_start
+@options.precision
 @click.option("--held-out", default=0.2, show_default=True, help="Share of the strokes to be tested on.")
 @options.allow_worse
 @options.name

@@ -16,7 +16,15 @@ from s2d_zoo.trainer import TrainingSettings
 
 _NAME: Final = "Model finetuned with s2d-zoo"
 #: options that are settings of the training, of one name; not every command has all
-_TRAINING: Final = ("mean_teacher", "layers", "learning_rate", "ema_decay", "l2_to_start", "freeze_batch_norm")
+_TRAINING: Final = (
+    "mean_teacher",
+    "layers",
+    "learning_rate",
+    "ema_decay",
+    "l2_to_start",
+    "freeze_batch_norm",
+    "precision",
+)
 
 
 def attribution(chosen: dict[str, Any]) -> Attribution:

@@ -86,8 +86,10 @@ class PackagedNetwork(nn.Module):
 
     def logits(self, image: torch.Tensor) -> torch.Tensor:
         """The output before the sigmoid, for losses."""
-        output = self._run(image)
-        return output if self.gives_logits else torch.logit(output, eps=_EPSILON)
+        if self.gives_logits:
+            return self._run(image)
+        with torch.autocast(image.device.type, enabled=False):  # bfloat16 knows no value between 0.996 and 1
+            return torch.logit(self._run(image), eps=_EPSILON)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Probabilities of the output channels."""
