@@ -21,6 +21,7 @@ class Variant:
     words: str
     enhancer: Callable[[EnhancerSettings], EnhancerSettings] = lambda settings: settings
     forests: str = "recipe"  #: a set of `forest_sets`
+    further: str | None = None  #: a second set, all of it
     n_forests: int | None = None  #: as many, evenly over the stages; all where None
     steps: int = STEPS
 
@@ -60,7 +61,7 @@ VARIANTS: Mapping[str, Variant] = {
     "seed-1": Variant(words="the same, another seed of the training", enhancer=_seeded(1)),
     "forests-10": Variant(words="10 forests", n_forests=10),
     "forests-50": Variant(words="50 forests", n_forests=50),
-    "forests-200": Variant(words="200 forests", forests="200"),
+    "forests-200": Variant(words="200 forests", further="another seed"),
     "crops-50": Variant(words="50 forests on random dense crops, no stages", forests="crops"),
     "one-microscope-50": Variant(words="50 forests, images only as they are", forests="one-microscope"),
     "interpolated": Variant(words="all patches turned by any angle and zoomed", enhancer=_cut(upright=0.0)),
@@ -99,7 +100,7 @@ def forest_sets(settings: SourceForestSettings) -> dict[str, SourceForestSetting
     fifty = replace(settings, n_forests=50)
     return {
         "recipe": settings,
-        "200": replace(settings, n_forests=200),
+        "another seed": replace(settings, seed=settings.seed + 2),  # validation has the next one
         "crops": replace(fifty, n_stages=1, dense_fraction=1.0),
         "one-microscope": replace(fifty, microscopes=MicroscopeVariation()),
     }

@@ -79,17 +79,27 @@ def run(
         "target": [TARGET, list(PAINTED), list(SCORED), [list(one) for one in STROKES], list(FACTORS)],
         "target images": hash_sources(load_dataset(TARGET, "train", data_dir=data_dir)),
     }
+    if variant.further is not None:
+        facts["further forests"] = to_plain(sets[variant.further])
     path = folder / "cells" / f"{name}.json"
     found = read_finished(path, facts, form=FORMAT, version=FORMAT_VERSION, what="an ablation", overwrite=overwrite)
     if found is not None:
         return found
-    where = recipe_forests if variant.forests == "recipe" else folder / f"forests-{variant.forests}"
-    forests = _grown(training, where, sets[variant.forests], f"{name}: forests")
+    named = [variant.forests, *([variant.further] if variant.further else [])]
+    grown = [
+        _grown(
+            training,
+            recipe_forests if one == "recipe" else folder / f"forests-{one.replace(' ', '-')}",
+            sets[one],
+            f"{name}: forests",
+        )
+        for one in named
+    ]
     fewer = replace(settings.forests, n_forests=24, seed=settings.seed + 1)
     held_out = _grown(validation, folder / "forests-validation", fewer, "validation forests")
-    maps = forests.maps()
+    maps = [one for forests in grown for one in forests.maps()]
     if variant.n_forests is not None:
-        chosen = _spread(forests.settings, variant.n_forests)
+        chosen = _spread(grown[0].settings, variant.n_forests)
         maps = [one for one in maps if one.forest in chosen]
     start = time.perf_counter()
     trained = train_enhancer(
@@ -100,7 +110,7 @@ def run(
         progress=name,
     )
     seconds = time.perf_counter() - start
-    contract = forests.classifier(0).contract
+    contract = grown[0].classifier(0).contract
     enhancer = Enhancer(id=name, model=trained.model, contract=contract)
     source = score_masks(
         [
