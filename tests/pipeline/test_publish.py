@@ -56,7 +56,9 @@ def test_a_plan_tells_files_and_requests_without_a_network(quick, no_network, pa
     assert {"README.md", "weights.onnx", "unet.py"} < {file.name for file in plan.files}
     assert plan.requests[0].startswith(f"POST {ZOO_SERVER}/create")
     assert len(plan.requests) == len(plan.files) + 2
-    assert "tiny-enhancer is not sent" in plan.notes[0]
+    assert plan.notes[0].startswith("Validation: passed")
+    assert "tiny-enhancer is not sent" in plan.notes[1]
+    assert plan.notes[-1].startswith("Everybody will read of its limits: ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -82,7 +84,7 @@ def test_a_package_is_sent_and_its_review_can_be_followed(quick, package, stub, 
     staged = publish_package(package, server=stub.url(), token=Token(TOKEN))
     assert staged.id == "bioimage-io/nice-fish"
     assert staged.page == stub.url("/bioimage-io/artifacts/nice-fish?version=stage")
-    assert "tiny-enhancer is not sent" in staged.notes[0]
+    assert "tiny-enhancer is not sent" in staged.notes[1]
     files = stub.staged[staged.id].files
     assert {file.name for file in plan_publication(package).files} == set(files)
     assert not list(cache.rglob("*.json"))

@@ -12,6 +12,7 @@ from s2d_zoo.errors import AxesError, ConfigError, PackageError
 from s2d_zoo.pipeline import ranking, ranking_candidates
 from s2d_zoo.pipeline.ranking import RankInputs, RankSettings, rank_enhancers
 from s2d_zoo.pipeline.ranking_report import adapt_command, to_dict, to_text
+from s2d_zoo.pipeline.ranking_rows import Agreement, Stability
 from s2d_zoo.rf_adapter.classifier import ForestSettings
 from s2d_zoo.rf_adapter.features import FeatureSelection
 
@@ -171,7 +172,7 @@ def test_an_enhancer_that_is_nowhere_is_refused(files):
 def test_the_text_has_a_row_and_a_reason_for_each(ranked, package):
     lines = to_text(ranked).splitlines()
     assert lines[0].startswith("Each of 3 parts of the strokes, whole ones, is scored by a forest")
-    assert lines[2].split() == ["enhancer", "rescale", "held-out", "IoU", "calibration", "error", "stability"]
+    assert lines[2].split() == ["enhancer", "rescale", "held-out", "IoU", "stability", "calibration", "error"]
     assert lines[3].startswith("-   RF alone")
     numbered = [line for line in lines if line[:2] in {"1.", "2.", "3."}]
     assert [line.split()[1] for line in numbered] == [str(package)] * 3
@@ -181,7 +182,27 @@ def test_the_text_has_a_row_and_a_reason_for_each(ranked, package):
     assert all("RF alone; stable to 0." in line for line in reasons)
     assert f"; ahead of the next by {ranked.rows[0].ahead_by}." in reasons[0]
     assert "ahead of" not in reasons[2]
-    assert adapt_command(ranked, ranked.best) in lines[lines.index("Not usable:") - 2]
+    assert "Not usable:" in lines
+    assert lines[-1].strip() == adapt_command(ranked, ranked.best)
+
+
+def all_found(row, stability):
+    """A row that has found every stroke, and is so stable."""
+    agreement = Agreement(overlaps=(5, 5, 0, 0), unions=(5, 5, 0, 0), calibration_error=0.1)
+    return replace(row, agreement=agreement, stability=Stability(strokes=stability, noise=stability))
+
+
+@pytest.mark.parametrize(
+    ("stability", "said"),
+    [(0.9, "As far as these strokes tell, even the best is no better than RF alone."), (0.95, "and is more stable")],
+)
+def test_what_strokes_cannot_tell_is_said(ranked, stability, said):
+    rows = tuple(all_found(row, 0.9) for row in ranked.rows)
+    text = to_text(replace(ranked, rows=rows, forest=all_found(ranked.forest, stability)))
+    assert "3 of 3 find every held-out stroke: agreement cannot tell them apart." in text
+    assert said in text
+    assert "1.000 ±" not in text
+    assert "about as well as RF alone" in text
 
 
 def test_notes_stand_below_their_row(ranked):
@@ -204,6 +225,7 @@ def test_json_has_all_figures(ranked, package):
     }
     assert first["stability"]["strokes"] == row.stability.strokes
     assert content["rf_alone"]["enhancer"] == "RF alone"
+    assert {row["against_rf_alone"] for row in content["ranking"]} <= {"better", "equal", "worse"}
     assert content["unusable"][0]["reason"]
 
 

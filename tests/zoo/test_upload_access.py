@@ -7,7 +7,17 @@ import requests
 from tests.zoo.upload_stub import TOKEN
 
 from s2d_zoo.errors import ConfigError
-from s2d_zoo.zoo.upload_access import ZOO_SERVER, Token, check_server, host_of, one_line, origin_of
+from s2d_zoo.zoo.upload_access import (
+    OWN_MODELS_PAGE,
+    USUAL_VARIABLE,
+    ZOO_SERVER,
+    Token,
+    check_server,
+    host_of,
+    one_line,
+    origin_of,
+    own_models,
+)
 
 
 def test_a_token_comes_from_the_environment_and_stands_in_the_header_only(monkeypatch):
@@ -40,6 +50,17 @@ def test_a_variable_that_is_not_set_is_told_without_its_name_which_may_be_the_to
     with pytest.raises(ConfigError, match=r"not set, or empty.*bioimage\.io/#/api") as caught:
         Token.from_environment(TOKEN)
     assert TOKEN not in str(caught.value)
+
+
+def test_where_ones_models_are_depends_on_the_server():
+    assert own_models(ZOO_SERVER) == OWN_MODELS_PAGE
+    assert own_models("https://zoo.example") == "your models there"
+
+
+def test_the_usual_variable_is_told_by_its_name(monkeypatch):
+    monkeypatch.delenv(USUAL_VARIABLE, raising=False)
+    with pytest.raises(ConfigError, match=f"variable {USUAL_VARIABLE} is not set, or empty"):
+        Token.from_environment(USUAL_VARIABLE)
 
 
 def test_a_token_is_taken_out_of_texts_in_whatever_case():

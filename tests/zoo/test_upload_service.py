@@ -123,7 +123,7 @@ def test_what_keeps_failing_is_told(service, stub, weights, fault, said):
 @pytest.mark.parametrize("fault", [Fault(500), Fault(cut=0), Fault(pause=0.6)], ids=repr)
 def test_a_model_is_staged_once_where_nobody_knows_whether_it_worked(service, stub, fault):
     stub.faults["create"] = [fault]
-    failing(lambda: service.create(MANIFEST), "may have been staged nevertheless: look at https://bioimage.io")
+    failing(lambda: service.create(MANIFEST), "may have been staged nevertheless: look at your models there")
     assert len(stub.asked) == 1
 
 

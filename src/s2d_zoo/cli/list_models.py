@@ -28,7 +28,11 @@ def list_models(source: str, tag: str | None, search: str | None, *, offline: bo
         catalog = read_catalog(offline=offline)
         click.echo(f"The zoo's list, {catalog.age()} old: {len(catalog.entries)} models.", err=True)
         listed = [(entry, entry.newest) for entry in catalog.entries]
+    found = 0
     for entry, detail in listed:
         text = " ".join((entry.id, entry.name, entry.description, *entry.tags)).casefold()
         if (tag is None or tag in entry.tags) and all(word in text for word in (search or "").casefold().split()):
             click.echo(f"{entry.id}\t{entry.name}\t{entry.license}\t{detail}\t{', '.join(entry.tags)}")
+            found += 1
+    if not found:
+        click.echo(f"None of the {len(listed)} models has that tag and those words.", err=True)

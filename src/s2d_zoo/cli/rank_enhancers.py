@@ -38,7 +38,7 @@ from s2d_zoo.cli import options
 def rank_enhancers(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - the options above
     """Order enhancers for images without ground truth, by held-out strokes, stability and contract, and say why.
 
-    Exit codes: 0 there is one to use, 1 there is none, 2 a file cannot be used or options contradict each other.
+    Exit codes: 0 there is one to use, 1 there is none or a file cannot be read, 2 options or inputs have to be changed.
     """
     from s2d_zoo.data.atomic import write_json  # noqa: PLC0415 - beside its use
     from s2d_zoo.pipeline import ranking  # noqa: PLC0415 - heavy

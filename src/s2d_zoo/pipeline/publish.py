@@ -3,21 +3,22 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from s2d_zoo.data.atomic import atomic_write, write_json
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import PackageError
+from s2d_zoo.validate.rendering import in_words
 from s2d_zoo.validate.report import ValidationReport
 from s2d_zoo.validate.validation import validate_package
 from s2d_zoo.zoo.collection import find_at_hand
 from s2d_zoo.zoo.download import check_free
 from s2d_zoo.zoo.downloads import DESCRIPTION
 from s2d_zoo.zoo.publishing import Publication, SentFile, prepare, upload
-from s2d_zoo.zoo.upload_access import ZOO_SERVER, Token, check_server, one_line
-from s2d_zoo.zoo.upload_service import OWN_MODELS_PAGE, UploadService
+from s2d_zoo.zoo.upload_access import OWN_MODELS_PAGE, ZOO_SERVER, Token, check_server, one_line
+from s2d_zoo.zoo.upload_service import UploadService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ def _checked(package: Path, *, progress: bool) -> Iterator[Publication]:
         if not report.passed:
             msg = f"{package} is not valid, and was not sent: {_failures(report)}. See s2d-zoo validate {package}."
             raise PackageError(msg)
-        yield publication
+        yield replace(publication, notes=(f"Validation: {in_words(report)}.", *publication.notes))
 
 
 def _failures(report: ValidationReport) -> str:

@@ -2,26 +2,26 @@
 
 import shlex
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from s2d_zoo._version import __version__
 from s2d_zoo.pipeline.ranking import Ranking, RankSettings
-from s2d_zoo.pipeline.ranking_rows import RF_ALONE, Row, is_worse
+from s2d_zoo.pipeline.ranking_rows import RF_ALONE, STEP, Row, is_worse
 
 FORMAT: Final = "s2d-zoo/ranking"
 FORMAT_VERSION: Final = 1
-_HEADINGS: Final = ("", "enhancer", "rescale", "held-out IoU", "calibration error", "stability")
+_HEADINGS: Final = ("", "enhancer", "rescale", "held-out IoU", "stability", "calibration error")
 
 
 def to_text(ranking: Ranking) -> str:
-    """The table, each row with its reasons; then what cannot be used, and why."""
+    """The table, each row with its reasons; what cannot be used, and why; then what to do."""
     forest = ranking.forest
-    lines = (
-        ["No enhancer can be used here."] if forest is None else [*_table(ranking, forest), *_advice(ranking, forest)]
-    )
+    lines = ["No enhancer can be used here."] if forest is None else list(_table(ranking, forest))
     if ranking.unusable:
         lines += ["", "Not usable:"]
         lines += [f"  {one.name}: {one.reason}" for one in ranking.unusable]
+    if forest is not None:
+        lines += _advice(ranking, forest)
     return "\n".join(lines)
 
 
@@ -35,7 +35,10 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "seed": ranking.settings.seed,
         "trees": ranking.settings.forest.n_estimators,
         "folds": ranking.n_folds,
-        "ranking": [_row_as_dict(row) for row in ranking.rows],
+        "ranking": [
+            {**_row_as_dict(row), "against_rf_alone": None if ranking.forest is None else _verdict(row, ranking.forest)}
+            for row in ranking.rows
+        ],
         "rf_alone": None if ranking.forest is None else _row_as_dict(ranking.forest),
         "unusable": [{"enhancer": one.name, "reason": one.reason} for one in ranking.unusable],
         "best": None if best is None else {"enhancer": best.name, "rescale": best.rescale},
@@ -101,6 +104,12 @@ def _table(ranking: Ranking, forest: Row) -> Iterator[str]:
         yield line
         if row is not forest:
             yield from (" " * (widths[0] + 2) + reason for reason in _reasons(row, forest))
+    perfect = sum(row.agreement is not None and row.agreement.iou == 1 for row in ranking.rows)
+    if perfect > 1:
+        yield from (
+            "",
+            f"{perfect} of {len(ranking.rows)} find every held-out stroke: agreement cannot tell them apart.",
+        )
 
 
 def _what_was_held_out(ranking: Ranking) -> str:
@@ -118,10 +127,12 @@ def _what_was_held_out(ranking: Ranking) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     agreement, error = "-", "-"
     if row.agreement is not None:
-        agreement = f"{row.agreement.iou:.3f} ± {row.agreement.standard_error:.3f}"
+        agreement = f"{row.agreement.iou:.3f}"
+        if row.agreement.iou < 1:  # else no stroke makes a difference, which is not to say that none would
+            agreement += f" ± {row.agreement.standard_error:.3f}"
         error = f"{row.agreement.calibration_error:.3f}"
     rescale = "-" if row.name == RF_ALONE else f"{row.rescale:.3g}{' (auto)' if row.automatic else ''}"
-    return row.name, rescale, agreement, error, f"{row.stability.value:.3f}"
+    return row.name, rescale, agreement, f"{row.stability.value:.3f}", error
 
 
 def _reasons(row: Row, forest: Row) -> Iterator[str]:
@@ -139,8 +150,13 @@ def _compare(row: Row, forest: Row) -> str:
     )
     if row.agreement is None:
         return stability
-    words = "WORSE THAN" if is_worse(row, forest) else "better than" if is_worse(forest, row) else "about as well as"
+    words = {"worse": "WORSE THAN", "better": "better than", "equal": "about as well as"}[_verdict(row, forest)]
     return f"agrees with held-out strokes {words} {RF_ALONE}; {stability}"
+
+
+def _verdict(row: Row, forest: Row) -> Literal["worse", "better", "equal"]:
+    """By held-out strokes."""
+    return "worse" if is_worse(row, forest) else "better" if is_worse(forest, row) else "equal"
 
 
 def _advice(ranking: Ranking, forest: Row) -> Iterator[str]:
@@ -150,6 +166,11 @@ def _advice(ranking: Ranking, forest: Row) -> Iterator[str]:
         why = "all maps are as good as empty or full" if ranking.rows else "none of them can be used on these images"
         yield from ("", f"None of them is of use here: {why}.")
         return
-    if is_worse(best, forest):
+    verdict = _verdict(best, forest)
+    if verdict == "worse":
         yield from ("", f"Even the best agrees less with the strokes than {RF_ALONE}: an enhancer may do harm here.")
-    yield from ("", "The best one in use; look at its maps in the report:", f"  {adapt_command(ranking, best)}")
+    elif verdict == "equal" and forest.stability.value - best.stability.value > STEP:
+        yield from ("", f"{RF_ALONE} agrees as well with the strokes, and is more stable: none may be needed here.")
+    elif verdict == "equal" and best.agreement is not None:
+        yield from ("", f"As far as these strokes tell, even the best is no better than {RF_ALONE}.")
+    yield from ("", "To try the best one, and look at its maps in the report:", f"  {adapt_command(ranking, best)}")

@@ -30,10 +30,9 @@ from s2d_zoo.data.package_contents import PackageContents, is_remote
 from s2d_zoo.errors import PackageError, SavedFileError, UploadError
 from s2d_zoo.zoo.downloads import DESCRIPTION
 from s2d_zoo.zoo.package_files import collect, copy_checked, named_files
-from s2d_zoo.zoo.upload_access import one_line
+from s2d_zoo.zoo.upload_access import one_line, own_models
 from s2d_zoo.zoo.upload_service import (
     NEW_MODEL,
-    OWN_MODELS_PAGE,
     StagedModelGoneError,
     UploadService,
     is_staged_id,
@@ -139,6 +138,7 @@ def upload(publication: Publication, service: UploadService, *, progress: bool =
         UploadError: if the service refuses something, or cannot be asked. What was sent is kept there.
         OSError: if the cache cannot be written.
     """
+    own = own_models(service.server)
     with _kept_state(publication.key(service.server)) as state:
         if state.artifact is None:
             state.artifact = service.create(publication.manifest)
@@ -151,14 +151,14 @@ def upload(publication: Publication, service: UploadService, *, progress: bool =
             put_aside = state.path.with_suffix(".gone")  # the answer may come from something between here and the zoo
             state.path.replace(put_aside)
             msg = (
-                f"{error} {state.artifact} was probably deleted. Call the same again to begin anew; if the model is "
-                f"still there (see {OWN_MODELS_PAGE}), rename {put_aside} to {state.path.name} first, to go on with it."
+                f"{error} {state.artifact} was probably deleted. Call the same again to begin anew; if it is still "
+                f"there (see {own}), rename {put_aside} to {state.path.name} first, to go on with it."
             )
             raise UploadError(msg) from error
         except UploadError as error:
             msg = (
-                f"{error} ({state.artifact} is staged, but not complete; see {OWN_MODELS_PAGE}. The next call goes on "
-                f"with it; delete {state.path} to begin anew.)"
+                f"{error} ({state.artifact} is staged, but not complete; see {own}. The next call goes "
+                f"on with it; delete {state.path} to begin anew.)"
             )
             raise UploadError(msg) from error
         state.path.unlink()
@@ -219,7 +219,7 @@ def _read_state(path: Path) -> _State:
         reason = "it is none of this s2d-zoo"
     except (SavedFileError, KeyError, TypeError, ValueError) as error:
         reason = str(error)
-    _log.warning("%s is not used, and the upload begins anew: %s. See %s.", path, reason, OWN_MODELS_PAGE)
+    _log.warning("%s is not used, and the upload begins anew: %s. See what you have staged.", path, reason)
     return _State(path=path)
 
 
@@ -260,6 +260,16 @@ def _notes(contents: PackageContents, names: Sequence[str]) -> Iterator[str]:
     groups = [group for key in ("maintainers", "authors") if isinstance(group := rdf.get(key), list)]
     if not any(isinstance(person, dict) and person.get("github_user") for group in groups for person in group):
         yield "No maintainer or author has a github_user: reviewers will ask whom they can write to."
+    if limits := _stated_limits(rdf):
+        yield f"Everybody will read of its limits: {limits}"
+
+
+def _stated_limits(rdf: Mapping[str, Any]) -> str:
+    """As the description states them, on one line; a model that does badly says so there."""
+    found: Any = rdf
+    for key in ("config", "bioimageio", "bias_risks_limitations", "limitations"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return one_line(found) if isinstance(found, str) else ""
 
 
 def _without_id(rdf: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,11 @@ from s2d_zoo.errors import ConfigError
 ZOO_SERVER: Final = "https://hypha.aicell.io/public/services/artifact-manager"
 ACCESS_PAGE: Final = "https://bioimage.io/#/api"
 
+#: the zoo's page of one's own models, also of those that nobody else sees yet
+OWN_MODELS_PAGE: Final = "https://bioimage.io/#/my-artifacts"
+#: where the token is looked for, unless another variable is named
+USUAL_VARIABLE: Final = "BIOIMAGEIO_HYPHA_UPLOAD_TOKEN"
+
 #: what may stand behind "Bearer", RFC 6750; shorter ones could be part of any text
 _SECRET: Final = re.compile(r"[A-Za-z0-9._~+/=-]{8,}")
 
@@ -48,9 +53,10 @@ class Token(AuthBase):
         """
         secret = os.environ.get(variable, "")
         if not secret.strip():
-            # not the name: somebody may have given the token in its place
+            # no other name: somebody may have given the token in its place
+            which = f"{USUAL_VARIABLE} is" if variable == USUAL_VARIABLE else "that --token-env names is"
             msg = (
-                "The environment variable that --token-env names is not set, or empty. Sign in and make a token at "
+                f"The environment variable {which} not set, or empty. Sign in and make a token at "
                 f"{ACCESS_PAGE}, put it into that variable, and give --token-env the variable's name, not the token."
             )
             raise ConfigError(msg)
@@ -93,6 +99,11 @@ def check_server(address: str) -> str:
         msg = f"{address} is not encrypted: your token could be read on the way. Give an address with https://."
         raise ConfigError(msg)
     return address.rstrip("/")
+
+
+def own_models(server: str) -> str:
+    """Where those who upload find what they have staged."""
+    return OWN_MODELS_PAGE if server == ZOO_SERVER else "your models there"
 
 
 def host_of(address: str) -> str:

@@ -27,10 +27,16 @@ from tqdm import tqdm
 from tqdm.utils import CallbackIOWrapper
 
 from s2d_zoo.errors import UploadError
-from s2d_zoo.zoo.upload_access import ACCESS_PAGE, Token, check_server, host_of, is_local, one_line, origin_of
-
-#: the zoo's page of one's own models, also of those that nobody else sees yet
-OWN_MODELS_PAGE: Final = "https://bioimage.io/#/my-artifacts"
+from s2d_zoo.zoo.upload_access import (
+    ACCESS_PAGE,
+    Token,
+    check_server,
+    host_of,
+    is_local,
+    one_line,
+    origin_of,
+    own_models,
+)
 
 #: what a new model is made of, besides its manifest. The server chooses words for the alias.
 NEW_MODEL: Final[Mapping[str, str]] = {
@@ -120,7 +126,7 @@ class UploadService:
         except _TryAgainError as error:
             msg = (
                 f"Could not stage the model at {self.server}: {error} It may have been staged nevertheless: look at "
-                f"{OWN_MODELS_PAGE} and delete it there, then call this again."
+                f"{own_models(self.server)} and delete it there, then call this again."
             )
             raise UploadError(msg) from None
         found = answer.get("id") if isinstance(answer, dict) else None
