@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from s2d_zoo.data.images import read_image
+from s2d_zoo.data.scores import Score
 from s2d_zoo.pipeline import pretrain as pretrain_module
+from s2d_zoo.pipeline.evaluation import Comparison
 from s2d_zoo.pipeline.pretrain import PretrainResult
 from s2d_zoo.trainer import TrainingResult
 from s2d_zoo.validate.checks import Consumer
@@ -274,11 +277,32 @@ def test_pretraining_passes_every_option_on_and_tells_the_results(call, tmp_path
     assert seen["command"].startswith("OMP_NUM_THREADS=1 s2d-zoo pretrain")
 
 
+def test_an_enhancer_that_does_harm_is_told_of(call, tmp_path, seen, monkeypatch):
+    pretend = pretrain_module.pretrain
+    harm = Comparison(
+        name="nuclei",
+        n_images=2,
+        n_strokes=5,
+        seed=0,
+        forest=Score(iou=0.8, dice=0.9),
+        enhanced=Score(iou=0.0, dice=0.0),
+    )
+    monkeypatch.setattr(
+        pretrain_module, "pretrain", lambda *args, **options: replace(pretend(*args, **options), comparisons=(harm,))
+    )
+    outcome = call(
+        "pretrain", "--output", tmp_path, "--id", "x", "--name", "My model", "--authors", "A", "--license", "MIT"
+    )
+    assert outcome.exit_code == 0
+    assert "IoU, nuclei: RF 0.800, enhanced 0.000" in outcome.stdout
+    assert "WARNING: On nuclei it is worse than the forest alone: IoU 0.000 against 0.800." in outcome.stderr
+
+
 def test_pretraining_by_a_recipe_takes_everything_from_it(call, tmp_path, seen):
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(
         'id = "tiny"\nname = "Tiny enhancer"\ndescription = "Enhances."\nseed = 4\n'
-        'attribution = {authors = [{name = "Ada"}], license = "CC-BY-4.0"}\n',
+        'attribution = {authors = [{name = "Ada"}], license = "CC-BY-4.0"}\nsource = {n_simulated = 4}\n',
         encoding="utf-8",
     )
     outcome = call("pretrain", "--recipe", recipe)

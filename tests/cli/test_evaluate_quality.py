@@ -101,6 +101,11 @@ def test_without_options_the_defaults_are_taken(handed_on, package, tmp_path):
     assert others == {"chosen": (), "overwrite": False, "progress": True}
 
 
+def test_segmentors_learn_from_the_most_strokes_where_15_are_not_compared(handed_on):
+    _, _, _, settings, *_ = handed_on("--strokes", "5,10")
+    assert settings.training_strokes == 10
+
+
 def test_options_become_settings(handed_on):
     _, _, _, settings, _, others = handed_on(
         *(
@@ -128,7 +133,7 @@ def test_options_become_settings(handed_on):
     ("options", "said"),
     [
         (["--strokes", "1,few"], "--strokes takes whole numbers"),
-        (["--strokes", "3"], "15 for training must be one of 3"),
+        (["--strokes", "3", "--training-strokes", "15"], "15 for training must be one of 3"),
         (["--seeds", "0"], "At least one seed"),
         (["--steps", "0"], "positive"),
         (["--target", "moon"], "No target moon"),

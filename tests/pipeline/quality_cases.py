@@ -136,10 +136,11 @@ def known_settings(n_seeds=3):
     return QualitySettings(strokes=(5, 15), n_seeds=n_seeds, n_training_seeds=min(2, n_seeds))
 
 
-def known_result(*targets, missing=(), settings=None):
+def known_result(*targets, missing=(), settings=None, doubt=""):
     return QualityResult(
         measured=Measured(enhancer=SimpleNamespace(id="tiny-enhancer"), sha256="e" * 64, size={"features": 2}),
         sources=("mito_vnc", "3 simulated images of nuclei"),
+        doubt=doubt,
         settings=settings or known_settings(),
         targets=targets or (known_target(),),
         missing=missing,

@@ -144,7 +144,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_package(result, tmp_path, mon
 
 def test_another_run_in_the_same_folder_is_refused(result, output, contents):
     before = contents(output)
-    with pytest.raises(ConfigError, match="other images or settings"):
+    with pytest.raises(ConfigError, match="holds forests with other images, seed"):
         pretrain(make_settings(seed=2), output, command="", progress=False)
     after = contents(output)
     before.pop("seconds.json"), after.pop("seconds.json")

@@ -18,6 +18,7 @@ from s2d_zoo.pipeline.quality_recipe import (
     enhancer_of,
     segmentors_like,
     sources_of,
+    stated_datasets,
     tell_if_made_otherwise,
 )
 from s2d_zoo.pipeline.recipes import Recipe
@@ -116,6 +117,9 @@ def test_a_package_that_was_made_otherwise_than_the_recipe_says_is_told_of(recip
     rdf = {"type": "model", "config": {"s2d_zoo": {"provenance": provenance}}}
     (folder / "rdf.yaml").write_text(json.dumps(rdf), encoding="utf-8")
     assert tell_if_made_otherwise(folder, recipe, sources) == ""
+    assert stated_datasets(folder) == {"mito_vnc"}
+    assert stated_datasets(package) == set()
+    assert replace(sources, stated=frozenset({"nuclei_hela"})).datasets == {"mito_vnc", "nuclei_hela"}
     forests = replace(recipe.pretrain.forests, n_forests=7)
     renamed = replace(recipe, pretrain=replace(recipe.pretrain, name="Another name", forests=forests))
     assert "made with other forests.n_forests than the recipe says" in tell_if_made_otherwise(folder, renamed, sources)

@@ -43,6 +43,13 @@ def test_the_report_tells_what_was_measured_and_how_to_do_it_again():
     assert "s2d-zoo 0." in to_markdown(result)
 
 
+def test_that_the_package_says_something_else_stands_first():
+    result = known_result(doubt="x.zip was not made from the images that the recipe names.")
+    assert to_markdown(result).splitlines()[4] == "**x.zip was not made from the images that the recipe names.**"
+    assert to_facts(result)["doubt"] == result.doubt
+    assert to_facts(known_result())["doubt"] is None
+
+
 def test_measures_stand_side_by_side_at_the_strokes_of_the_trainings():
     table = rows(to_markdown(known_result()).partition("At 15 strokes")[2])
     assert table["method"] == (
@@ -55,6 +62,8 @@ def test_measures_stand_side_by_side_at_the_strokes_of_the_trainings():
 def test_without_trainings_only_forests_and_enhancer_are_told():
     target = known_target(trainings=False)
     assert list(rows(to_table(target)))[-3:] == ["RF", "enhancer", "consensus enhancer"]
+    assert to_table(target).splitlines()[0] == "| IoU, strokes per class and image | 5 | 15 |"
+    assert "trained networks" not in to_markdown(known_result(target))
     text = to_markdown(known_result(target))
     assert "2 test images; strokes on a, c; no network was trained." in text
     assert "direct" not in text.partition("## mito_epfl")[2].partition("Seconds:")[0]

@@ -87,7 +87,8 @@ def test_losses_stand_before_all_tables():
     worse = known_target("nuclei_hela", known={**KNOWN, "enhancer": {5: 0.25, 15: 0.4}}, spread=0.0)
     lines = overall(known_result(known_target(), worse))
     assert lines[0] == (
-        "enhancer against RF: higher IoU in 2 of 4 cases; not in nuclei_hela at 5 (-0.050); nuclei_hela at 15 (+0.000)."
+        "enhancer against RF: higher IoU in 2 of 4 cases; worse in nuclei_hela at 5 (-0.050); equal in "
+        "nuclei_hela at 15 (+0.000)."
     )
     assert lines[-2:] == (
         "segmentor, pseudo-labels against enhancer: higher IoU in 2 of 2 cases.",
@@ -98,8 +99,8 @@ def test_losses_stand_before_all_tables():
 def test_targets_that_the_enhancer_was_trained_on_are_counted_by_themselves():
     seen = known_target("mito_vnc", known={**KNOWN, "enhancer": {5: 0.25, 15: 0.6}}, spread=0.0, is_source=True)
     assert overall(known_result(known_target(), seen))[0] == (
-        "enhancer against RF: higher IoU in 2 of 2 cases. And in 1 of 2 cases on data sets of its training; not in "
-        "mito_vnc at 5 (-0.050)."
+        "enhancer against RF: higher IoU in 2 of 2 cases. And in 1 of 2 cases on data sets of its training; worse "
+        "in mito_vnc at 5 (-0.050)."
     )
     assert overall(known_result(seen))[0].startswith("enhancer against RF: higher IoU in 1 of 2 cases on data sets of")
 

@@ -64,6 +64,12 @@ def test_targets_may_be_left_out(tmp_path):
     assert read(tmp_path, TEXT.partition("[[targets]]")[0]).targets == ()
 
 
+def test_a_recipe_may_learn_from_simulated_images_alone(tmp_path):
+    text = TEXT.replace('datasets = [{name = "mito_vnc", label = "membrane"}]\nn_simulated = 0', "n_simulated = 8")
+    source = read(tmp_path, text).pretrain.source
+    assert (source.datasets, source.n_simulated) == ((), 8)
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "told"),
     [
@@ -83,6 +89,8 @@ def test_targets_may_be_left_out(tmp_path):
         ("n_forests = 7", "seed = 7", "leave out forests.seed"),
         ("steps = 10", "seed = 10", "leave out enhancer.training.seed"),
         ("depth = 4", "max_features = 0", "at least 1 channel"),
+        ("n_forests = 7", "n_forests = 0", "forests: Counts must be at least 1, and there must be a forest for every"),
+        ('datasets = [{name = "mito_vnc", label = "membrane"}]', "", "got datasets: none, n_simulated: 0"),
         ('dataset = "mito_epfl"', 'dataset = "mito_epf"', "mito_epf"),
         ('dataset = "mito_epfl"', 'dataset = "mito_epfl"\nlabel = "membrane"', "mito_epfl has the labels"),
     ],

@@ -160,7 +160,7 @@ def test_what_is_complete_is_not_grown_again(grown, monkeypatch, capsys):
 )
 def test_a_folder_made_from_something_else_is_refused(grown, change):
     before = contents(grown.folder)
-    with pytest.raises(ConfigError, match="other images or settings"):
+    with pytest.raises(ConfigError, match=r"holds forests with other \w+(, \w+)*\. Choose another folder"):
         forests_in(grown.folder, **change)
     assert contents(grown.folder) == before
 

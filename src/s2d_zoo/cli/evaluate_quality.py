@@ -1,5 +1,6 @@
 """`s2d-zoo evaluate quality`: what an enhancer is worth on data that it never saw."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from s2d_zoo.errors import ConfigError
 )
 @click.option("--seeds", default=5, show_default=True, help="How often, each time with other strokes.")
 @click.option(
-    "--training-strokes", default=15, show_default=True, help="Strokes that segmentors learn from; one of --strokes."
+    "--training-strokes",
+    type=int,
+    help="Strokes that segmentors learn from, one of --strokes; without, 15, or the most if 15 is not among them.",
 )
 @click.option("--training-seeds", default=3, show_default=True, help="How often networks are trained.")
 @click.option("--forests", default=5, show_default=True, help="Forests of a consensus.")
@@ -45,6 +48,7 @@ def quality(**chosen: Any) -> None:  # noqa: ANN401 - the options above
         enhancer_of,
         segmentors_like,
         sources_of,
+        stated_datasets,
         tell_if_made_otherwise,
     )
     from s2d_zoo.pipeline.quality_report import to_table, write_quality_report  # noqa: PLC0415 - heavy
@@ -52,10 +56,12 @@ def quality(**chosen: Any) -> None:  # noqa: ANN401 - the options above
     from s2d_zoo.rf_adapter.classifier import ForestSettings  # noqa: PLC0415 - heavy
 
     recipe = read_recipe(chosen["recipe"])
+    strokes = read_strokes(chosen["strokes"], option="--strokes")
+    usual = QualitySettings().training_strokes
     settings = QualitySettings(
-        strokes=read_strokes(chosen["strokes"], option="--strokes"),
+        strokes=strokes,
         n_seeds=chosen["seeds"],
-        training_strokes=chosen["training_strokes"],
+        training_strokes=chosen["training_strokes"] or (usual if usual in strokes else max(strokes)),
         n_training_seeds=chosen["training_seeds"],
         n_forests=chosen["forests"],
         forest=ForestSettings(n_estimators=chosen["trees"]),
@@ -68,6 +74,7 @@ def quality(**chosen: Any) -> None:  # noqa: ANN401 - the options above
     click.echo(f"measured: {package}", err=True)
     if doubt := tell_if_made_otherwise(package, recipe, sources):
         click.echo(f"WARNING: {doubt}", err=True)
+        sources = replace(sources, doubt=doubt, stated=stated_datasets(package))
     with told_how_to_go_on():
         result = evaluate_quality(
             package,

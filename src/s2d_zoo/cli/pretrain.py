@@ -9,7 +9,7 @@ from click.core import ParameterSource
 from click.globals import get_current_context
 
 from s2d_zoo.cli import options
-from s2d_zoo.cli.long_runs import command_line
+from s2d_zoo.cli.long_runs import command_line, told_how_to_go_on
 
 if TYPE_CHECKING:  # heavy
     from s2d_zoo.pipeline.pretrain import PretrainSettings
@@ -31,7 +31,7 @@ _BESIDE_A_RECIPE: Final = ("recipe", "output", "data_dir", "quiet")
     type=options.FILE,
     help="Folder; an interrupted training there goes on. With --recipe, build/ID unless given.",
 )
-@click.option("--id", "identifier", help="Lower-case letters, digits and hyphens.")
+@click.option("--id", "identifier", help="Lower-case letters, digits and, but not first, _-/.")
 @click.option("--name", help="Name of the model, 5 to 128 characters.")
 @click.option(
     "--description",
@@ -62,12 +62,15 @@ def pretrain(**chosen: Any) -> None:  # noqa: ANN401 - the options above
             msg = f"Missing {', '.join(missing)}: they are needed unless a --recipe says everything."
             raise click.UsageError(msg)
         settings, output = _from_options(chosen), chosen["output"]
-    result = pretrain_enhancer(
-        settings, output, command=command_line(), data_dir=chosen["data_dir"], progress=not chosen["quiet"]
-    )
+    with told_how_to_go_on():
+        result = pretrain_enhancer(
+            settings, output, command=command_line(), data_dir=chosen["data_dir"], progress=not chosen["quiet"]
+        )
     click.echo(f"{result.training.steps} steps, best loss on validation images {result.training.validation_loss:.4f}")
     for one in result.comparisons:
         click.echo(f"IoU, {one.name}: RF {one.forest.iou:.3f}, enhanced {one.enhanced.iou:.3f}")
+        if one.loss:
+            click.echo(f"WARNING: {one.loss} More source images, forests or steps may help.", err=True)
     click.echo(f"package: {result.package}")
     click.echo(f"model card: {result.card}")
 

@@ -27,6 +27,16 @@ class Comparison:
     forest: Score
     enhanced: Score
 
+    @property
+    def loss(self) -> str:
+        """That the enhancer does harm there, in words; empty if it does not."""
+        if self.enhanced.iou >= self.forest.iou:
+            return ""
+        return (
+            f"On {self.name} it is worse than the forest alone: IoU {self.enhanced.iou:.3f} against "
+            f"{self.forest.iou:.3f}."
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The figures, rounded to four places."""
         return {

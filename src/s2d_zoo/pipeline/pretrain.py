@@ -53,7 +53,7 @@ class PretrainSettings:
     description: str
     attribution: Attribution
     tags: tuple[str, ...] = ()  #: what it is for, in the zoo's words, e.g. nuclei
-    source: SourceSettings = field(default_factory=SourceSettings)
+    source: SourceSettings
     forests: SourceForestSettings = field(default_factory=SourceForestSettings)
     enhancer: EnhancerSettings = field(default_factory=EnhancerSettings)
     seed: int = 0
@@ -232,6 +232,7 @@ def _package(
             for method, score in (("RF", one.forest), ("enhanced", one.enhanced))
         },
         training_details=training_details(settings.enhancer.training, steps=training.steps),
+        limits=tuple(one.loss for one in comparisons if one.loss),
         lineage=(f"{settings.forests.n_forests} Random Forests in {settings.forests.n_stages} stages",),
     )
     example = first.labels.copy(data=first.probabilities.astype(np.float32) / 255.0).expand_dims(CHANNEL)

@@ -1,7 +1,7 @@
 """Source images of an enhancer: public datasets and simulations, for training and for validation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ class SourceSettings:
         ConfigError: if there are none.
     """
 
-    datasets: tuple[SourceDataset, ...] = field(default_factory=lambda: (SourceDataset(name="nuclei_dsb_fluo"),))
+    datasets: tuple[SourceDataset, ...] = ()
     n_simulated: int = 0  #: simulated nuclei, 256 px, besides
     #: share of the images, of each source, that decides when to stop: of a stack its last sections, since neighbours
     #: are alike; else random ones
@@ -67,7 +67,11 @@ class SourceSettings:
 
     def __post_init__(self) -> None:
         if (not self.datasets and self.n_simulated < 2) or not 0 < self.validation < 1:
-            msg = f"Source images are needed, and a share of them in (0, 1) for validation, got {self}."
+            names = ", ".join(map(str, self.datasets)) or "none"
+            msg = (
+                "Source images are needed (a dataset, or two simulated ones), and a share of them in (0, 1) for "
+                f"validation; got datasets: {names}, n_simulated: {self.n_simulated}, validation: {self.validation:g}."
+            )
             raise ConfigError(msg)
 
 

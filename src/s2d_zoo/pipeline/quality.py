@@ -65,6 +65,7 @@ class QualityResult:
 
     measured: Measured
     sources: tuple[str, ...]  #: names of the datasets that the enhancer was trained on
+    doubt: str  #: that its package says something else, in words; empty if it does not
     settings: QualitySettings
     targets: tuple[TargetResult, ...]
     missing: tuple[str, ...]  #: names of the other targets of the recipe
@@ -140,6 +141,7 @@ def evaluate_quality(
     return QualityResult(
         measured=measured,
         sources=sources.names,
+        doubt=sources.doubt,
         settings=settings,
         targets=tuple(finished[target] for target in targets if target in finished),
         missing=tuple(target.name for target in targets if target not in finished),

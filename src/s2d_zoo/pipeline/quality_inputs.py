@@ -130,6 +130,8 @@ class QualitySources:
     names: tuple[str, ...]  #: of the datasets, with the label where it is not the first
     training: Sequence[LabelledImage]
     validation: Sequence[LabelledImage]  #: decide when to stop
+    doubt: str = ""  #: that the enhancer's package says something else, in words
+    stated: frozenset[str] = frozenset()  #: datasets that the package names
 
     def __post_init__(self) -> None:
         if not (self.training and self.validation):
@@ -141,8 +143,8 @@ class QualitySources:
 
     @property
     def datasets(self) -> frozenset[str]:
-        """Names of the datasets that images were taken from."""
-        return frozenset(one.dataset for one in self.training if one.dataset)
+        """Names of the datasets that images were taken from, or that the package names."""
+        return self.stated | {one.dataset for one in self.training if one.dataset}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,9 +72,7 @@ def tell_if_made_otherwise(package: Path, recipe: Recipe, sources: QualitySource
         recipe: that says how.
         sources: what the recipe names.
     """
-    with open_package(package) as contents:
-        config: Any = contents.rdf.get("config") or {}
-    provenance: Any = (config.get("s2d_zoo") or {}).get("provenance") or {}
+    provenance = _provenance(package)
     if (provenance.get("inputs") or {}).get("training images") != hash_sources(sources.training):
         return (
             f"{package} was not made from the images that the recipe names ({', '.join(sources.names)}), or by another "
@@ -89,6 +87,18 @@ def tell_if_made_otherwise(package: Path, recipe: Recipe, sources: QualitySource
             "s2d-zoo: its direct network is trained as the recipe says. Make it anew with s2d-zoo pretrain --recipe."
         )
     return ""
+
+
+def stated_datasets(package: Path) -> frozenset[str]:
+    """Names of the datasets that a package says it was trained on; none if it does not say."""
+    settings = (_provenance(package).get("options") or {}).get("settings") or {}
+    return frozenset(str(one["name"]) for one in (settings.get("source") or {}).get("datasets") or ())
+
+
+def _provenance(package: Path) -> dict[str, Any]:
+    with open_package(package) as contents:
+        config: Any = contents.rdf.get("config") or {}
+    return (config.get("s2d_zoo") or {}).get("provenance") or {}
 
 
 def segmentors_like(pretrain: PretrainSettings, *, weighting: Weighting) -> SegmentorSettings:

@@ -70,6 +70,7 @@ def to_facts(result: QualityResult, *, command: str | None = None) -> dict[str, 
         "enhancer": {"id": result.measured.enhancer.id, "sha256": result.measured.sha256},
         "network": dict(result.measured.size),
         "sources": list(result.sources),
+        "doubt": result.doubt or None,
         "settings": to_plain(result.settings),
         "targets": [_target_facts(target) for target in result.targets],
         "targets_not_finished": list(result.missing),
@@ -101,10 +102,11 @@ def to_markdown(result: QualityResult, *, command: str | None = None) -> str:
         f"# Quality of {result.measured.enhancer.id}",
         "",
         *([f"Made by `{command}` with s2d-zoo {__version__}.", ""] if command else [f"s2d-zoo {__version__}.", ""]),
+        *([f"**{result.doubt}**", ""] if result.doubt else []),
         f"The enhancer was trained on {', '.join(result.sources)}. Targets are scored on their test split, which",
         "nothing was trained on; strokes are simulated on images of their train split. Foreground at 0.5, all test",
-        f"images taken together; mean ± standard deviation over seeds ({settings.n_seeds} of strokes and forests,",
-        f"{settings.n_training_seeds} of trained networks). A case is a target at a number of strokes.",
+        f"images taken together; mean ± standard deviation over seeds ({_seeds(result)}). A case is a target at a",
+        "number of strokes; a difference below the larger of the two standard deviations is less than the spread.",
         "",
         *[f"- {line}" for line in overall(result)],
         *([f"- Not finished, and not in here: {', '.join(result.missing)}."] if result.missing else []),
@@ -121,6 +123,12 @@ def to_markdown(result: QualityResult, *, command: str | None = None) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _seeds(result: QualityResult) -> str:
+    words = f"{result.settings.n_seeds} of strokes and forests"
+    trained = any(target.data.target.trainings for target in result.targets)
+    return words + (f", {result.settings.n_training_seeds} of trained networks" if trained else "")
 
 
 def _section(target: TargetResult, training_strokes: int) -> list[str]:
@@ -162,13 +170,14 @@ def _labels_line(target: TargetResult) -> list[str]:
 def to_table(target: TargetResult) -> str:
     """IoU: methods down, strokes per class and painted image across."""
     told = summaries(target)
-    strokes = sorted({one for scores in told.values() for one in scores if one})
+    found = {one for scores in told.values() for one in scores}
+    strokes = [*sorted(found - {0}), *(found & {0})]  # what sees none comes last
     lines = [
-        "| IoU, strokes per class and image | " + " | ".join(str(one) for one in strokes) + " | none |",
-        "|---|" + "---|" * (len(strokes) + 1),
+        "| IoU, strokes per class and image | " + " | ".join(str(one or "none") for one in strokes) + " |",
+        "|---|" + "---|" * len(strokes),
     ]
     for method in told:
-        cells = [str(told[method][one]["iou"]) if one in told[method] else _NOTHING for one in (*strokes, 0)]
+        cells = [str(told[method][one]["iou"]) if one in told[method] else _NOTHING for one in strokes]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -172,9 +172,11 @@ def overall(result: QualityResult) -> tuple[str, ...]:
 
 def _counted(pair: Sequence[tuple[str, Comparison]], where: str) -> str:
     """Such as ``2 of 3 cases; not in mito_epfl at 5 (-0.050)``."""
-    losses = [f"{name} at {one.in_words}" for name, one in pair if one.gain <= 0]
-    line = f"{sum(one.gain > 0 for _, one in pair)} of {len(pair)} cases{where}"
-    return f"{line}; not in {'; '.join(losses)}" if losses else line
+    parts = [f"{sum(one.gain > 0 for _, one in pair)} of {len(pair)} cases{where}"]
+    for word, chosen in _WORDS[1:]:
+        told = [f"{name} at {one.in_words}" for name, one in pair if chosen(one.gain)]
+        parts += [f"{word} in {', '.join(told)}"] if told else []
+    return "; ".join(parts)
 
 
 _WORDS: Final[tuple[tuple[str, Callable[[float], bool]], ...]] = (

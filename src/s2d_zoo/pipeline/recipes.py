@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.pipeline.pretrain import PretrainSettings
@@ -74,15 +75,17 @@ def _build(kind: Any, table: Any, name: str = "") -> Any:  # noqa: ANN401 - tabl
     try:
         built = TypeAdapter(kind).validate_python(table)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(filter(None, (name, *map(str, one['loc'])))) or 'as a whole'}: {one['msg']} "
-            f"(found {one['input']!r:.60})"
-            for one in error.errors()
-        )
-        msg = f"the recipe cannot be used: {problems}."
+        msg = f"the recipe cannot be used: {'; '.join(_told(one, name) for one in error.errors())}."
         raise ConfigError(msg) from error
     _refuse_unknown(table, built, name)
     return built
+
+
+def _told(error: ErrorDetails, name: str) -> str:
+    """One problem with its place; our own messages say what was found."""
+    place = ".".join(filter(None, (name, *map(str, error["loc"])))) or "as a whole"
+    ours = error.get("ctx", {}).get("error")
+    return f"{place}: {str(ours).rstrip('.')}" if ours else f"{place}: {error['msg']} (found {error['input']!r:.60})"
 
 
 def _refuse_unknown(table: object, built: object, name: str) -> None:

@@ -70,7 +70,12 @@ class SourceForestSettings:
         dense = 1 if self.dense_pixels is None else self.dense_pixels
         counts = (self.n_stages, self.n_images, self.n_estimators, self.strokes[0], dense)
         if min(counts) < 1 or self.n_forests < self.n_stages or self.n_neighbours < 0:
-            msg = f"Counts must be at least 1, and there must be a forest for every stage, got {self}."
+            msg = (
+                "Counts must be at least 1, and there must be a forest for every stage; got "
+                f"n_forests: {self.n_forests}, n_stages: {self.n_stages}, n_images: {self.n_images}, n_neighbours: "
+                f"{self.n_neighbours}, strokes: {list(self.strokes)}, dense_pixels: {self.dense_pixels}, n_estimators: "
+                f"{self.n_estimators}."
+            )
             raise ConfigError(msg)
         if self.strokes[0] > self.strokes[1]:
             msg = f"The fewest strokes come before the most, got {self.strokes}."
@@ -249,8 +254,9 @@ class SourceForests:
         }
         described = json.loads(json.dumps(described))  # as it is read back: tuples are lists there
         path = self.folder / "settings.json"
-        if path.exists() and read_json(path) != described:
-            msg = f"{self.folder} holds forests from other images or settings. Choose another folder, or remove it."
+        before = read_json(path) if path.exists() else described
+        if different := sorted(key for key in {*before, *described} if before.get(key) != described.get(key)):
+            msg = f"{self.folder} holds forests with other {', '.join(different)}. Choose another folder, or remove it."
             raise ConfigError(msg)
         (self.folder / "forests").mkdir(parents=True, exist_ok=True)
         write_json(path, described)
