@@ -128,7 +128,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     agreement, error = "-", "-"
     if row.agreement is not None:
         agreement = f"{row.agreement.iou:.3f}"
-        if row.agreement.iou < 1:  # else no stroke makes a difference, which is not to say that none would
+        if 0 < row.agreement.iou < 1:  # else no stroke makes a difference, which is not to say that none would
             agreement += f" ± {row.agreement.standard_error:.3f}"
         error = f"{row.agreement.calibration_error:.3f}"
     rescale = "-" if row.name == RF_ALONE else f"{row.rescale:.3g}{' (auto)' if row.automatic else ''}"
@@ -170,7 +170,7 @@ def _advice(ranking: Ranking, forest: Row) -> Iterator[str]:
     if verdict == "worse":
         yield from ("", f"Even the best agrees less with the strokes than {RF_ALONE}: an enhancer may do harm here.")
     elif verdict == "equal" and forest.stability.value - best.stability.value > STEP:
-        yield from ("", f"{RF_ALONE} agrees as well with the strokes, and is more stable: none may be needed here.")
+        yield from ("", f"{RF_ALONE} agrees as well with the strokes, and is more stable: you may need no enhancer here.")
     elif verdict == "equal" and best.agreement is not None:
         yield from ("", f"As far as these strokes tell, even the best is no better than {RF_ALONE}.")
     yield from ("", "To try the best one, and look at its maps in the report:", f"  {adapt_command(ranking, best)}")
