@@ -24,7 +24,7 @@ from outcome import command_of, write_outcome
 from tests.zoo.local_zoo import Server, Zoo
 
 from s2d_zoo._version import __version__
-from s2d_zoo.data.atomic import read_json, write_json
+from s2d_zoo.data.atomic import write_json
 from s2d_zoo.data.datasets import load_dataset
 from s2d_zoo.data.images import write_image
 from s2d_zoo.data.package_contents import open_package
@@ -33,11 +33,15 @@ from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.export.description import Attribution, Author
 from s2d_zoo.finetune.finetuning import FINETUNING_RATE, SegmentorSettings
 from s2d_zoo.pipeline.adapt import adapt
-from s2d_zoo.pipeline.inputs import AdaptInputs
+from s2d_zoo.pipeline.cell_files import read_finished
+from s2d_zoo.pipeline.inputs import AdaptInputs, hash_path
 from s2d_zoo.pipeline.job import AdaptSettings
+from s2d_zoo.pipeline.record import to_plain
 from s2d_zoo.pipeline.report import summarise, write_report
+from s2d_zoo.zoo.collection import find_model
 from s2d_zoo.zoo.download import download_model
 
+FORMAT, FORMAT_VERSION = "s2d-zoo/zoo-model", 1
 MODEL = "nuclei-broad"
 N_PAINTED, N_STROKES, SEED, STEPS = 2, 10, 0, 300
 ENHANCER = "nuclei-fluo-2d"
@@ -84,10 +88,7 @@ def write_inputs(folder: Path, data_dir: Path) -> AdaptInputs:
 
 def run(output: Path, data_dir: Path) -> dict[str, Any]:
     """Adapt, or take the result that is there."""
-    path = output / "figures.json"
-    if path.exists():
-        return read_json(path)
-    download(data_dir / "zoo" / "unet2d_nuclei_broad", output / "cache")
+    base = data_dir / "zoo" / "unet2d_nuclei_broad"
     segmentor = SegmentorSettings()
     training = replace(segmentor.training, steps=STEPS, learning_rate=FINETUNING_RATE)
     settings = AdaptSettings(
@@ -96,26 +97,41 @@ def run(output: Path, data_dir: Path) -> dict[str, Any]:
         segmentor=replace(segmentor, training=training),
         seed=SEED,
     )
+    facts = {
+        "s2d_zoo_version": __version__,
+        "settings": to_plain(settings),
+        "enhancer": hash_path(find_model(ENHANCER)),
+        "base model": hash_path(base),
+        "strokes": [N_PAINTED, N_STROKES],
+    }
+    path = output / "figures.json"
+    found = read_finished(path, facts, form=FORMAT, version=FORMAT_VERSION, what="a finetuned model")
+    if found is not None:
+        return found
+    download(base, output / "cache")
     inputs = write_inputs(output / "inputs", data_dir)
     result = adapt(inputs, settings, output / "adapted", existing="overwrite")
     write_report(result)
-    facts = summarise(result)
+    summary = summarise(result)
     package = result.packages[0]
     with open_package(package) as contents:
         rdf = dict(contents.rdf)
     difference = result.segmentors.difference
     figures = {
-        "scores": facts["scores"]["test"],
-        "held_out_iou": facts["held_out_iou"],
-        "held_out_calibration_error": facts["held_out_calibration_error"],
-        "kept_fraction": facts["kept_fraction"],
-        "problem": facts["problem"],
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "scores": summary["scores"]["test"],
+        "held_out_iou": summary["held_out_iou"],
+        "held_out_calibration_error": summary["held_out_calibration_error"],
+        "kept_fraction": summary["kept_fraction"],
+        "problem": summary["problem"],
         "parent": rdf.get("parent"),
         "weights_formats": list(rdf["weights"]),
         "bioimageio_test": test_model(package).status,
-        "verdicts": next(one["verdicts"] for one in facts["packages"] if one["path"].endswith(package.name)),
+        "verdicts": next(one["verdicts"] for one in summary["packages"] if one["path"].endswith(package.name)),
         "weights_table": "" if difference is None else difference.table(),
-        "seconds": facts["seconds"],
+        "seconds": summary["seconds"],
+        "facts": facts,
     }
     write_json(path, figures)
     return figures

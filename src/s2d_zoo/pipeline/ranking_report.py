@@ -170,7 +170,7 @@ def _advice(ranking: Ranking, forest: Row) -> Iterator[str]:
     if verdict == "worse":
         yield from ("", f"Even the best agrees less with the strokes than {RF_ALONE}: an enhancer may do harm here.")
     elif verdict == "equal" and forest.stability.value - best.stability.value > STEP:
-        yield from ("", f"{RF_ALONE} agrees as well with the strokes, and is more stable: you may need no enhancer here.")
+        yield from ("", f"{RF_ALONE} agrees as well with the strokes, and is more stable: perhaps none is needed.")
     elif verdict == "equal" and best.agreement is not None:
         yield from ("", f"As far as these strokes tell, even the best is no better than {RF_ALONE}.")
     yield from ("", "To try the best one, and look at its maps in the report:", f"  {adapt_command(ranking, best)}")
