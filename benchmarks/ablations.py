@@ -133,7 +133,6 @@ def run(
 
 
 def _grown(images: Sequence[LabelledImage], where: Path, settings: SourceForestSettings, label: str) -> SourceForests:
-    where.mkdir(parents=True, exist_ok=True)
     forests = SourceForests(images, where, settings)
     forests.grow(progress=label)
     return forests

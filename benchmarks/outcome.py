@@ -1,21 +1,19 @@
 """What a benchmark found, and the command that found it: one table for people, one JSON for programs."""
 
 import json
-import os
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from s2d_zoo.cli.long_runs import command_line
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def command_of(script: str) -> str:
     """The command that is running, to stand in its table; with the number of threads, which changes trainings."""
-    threads = os.environ.get("OMP_NUM_THREADS")
-    command = shlex.join(["python", f"benchmarks/{Path(script).name}", *sys.argv[1:]])
-    return f"OMP_NUM_THREADS={threads} {command}" if threads else command
+    return command_line("python", f"benchmarks/{Path(script).name}")
 
 
 def write_outcome(name: str, table: str, figures: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ def told_how_to_go_on() -> Iterator[None]:
         raise
 
 
-def command_line() -> str:
-    """As it was given; results depend on the number of threads in their last bits."""
+def command_line(*program: str) -> str:
+    """As it was given, to s2d-zoo if no program is named; the number of threads changes results in their last bits."""
     threads = os.environ.get("OMP_NUM_THREADS")
-    return (f"OMP_NUM_THREADS={threads} " if threads else "") + shlex.join(["s2d-zoo", *sys.argv[1:]])
+    return (f"OMP_NUM_THREADS={threads} " if threads else "") + shlex.join([*(program or ("s2d-zoo",)), *sys.argv[1:]])
