@@ -134,6 +134,7 @@ def test_options_become_settings(handed_on):
     [
         (["--strokes", "1,few"], "--strokes takes whole numbers"),
         (["--strokes", "3", "--training-strokes", "15"], "15 for training must be one of 3"),
+        (["--training-strokes", "0"], "0 for training must be one of 5"),
         (["--seeds", "0"], "At least one seed"),
         (["--steps", "0"], "positive"),
         (["--target", "moon"], "No target moon"),

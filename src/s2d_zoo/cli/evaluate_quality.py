@@ -57,11 +57,14 @@ def quality(**chosen: Any) -> None:  # noqa: ANN401 - the options above
 
     recipe = read_recipe(chosen["recipe"])
     strokes = read_strokes(chosen["strokes"], option="--strokes")
-    usual = QualitySettings().training_strokes
+    training_strokes = chosen["training_strokes"]
+    if training_strokes is None:
+        usual = QualitySettings().training_strokes
+        training_strokes = usual if usual in strokes else max(strokes)
     settings = QualitySettings(
         strokes=strokes,
         n_seeds=chosen["seeds"],
-        training_strokes=chosen["training_strokes"] or (usual if usual in strokes else max(strokes)),
+        training_strokes=training_strokes,
         n_training_seeds=chosen["training_seeds"],
         n_forests=chosen["forests"],
         forest=ForestSettings(n_estimators=chosen["trees"]),
