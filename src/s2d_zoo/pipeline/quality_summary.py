@@ -152,26 +152,24 @@ def overall(result: QualityResult) -> tuple[str, ...]:
     """
     lines = []
     for method, rival in _TOLD_FIRST:
-        parts = [
-            _counted(pair, " on data sets of its training" if is_source else "")
-            for is_source in (False, True)
-            if (
-                pair := [
-                    (target.data.target.name, one)
-                    for target in result.targets
-                    if target.is_source == is_source
-                    for one in comparisons(target)
-                    if (one.method, one.rival) == (method, rival)
-                ]
-            )
-        ]
+        parts = []
+        for is_source, where in ((False, ""), (True, " on data sets of its training")):
+            pair = [
+                (target.data.target.name, one)
+                for target in result.targets
+                if target.is_source == is_source
+                for one in comparisons(target)
+                if (one.method, one.rival) == (method, rival)
+            ]
+            if pair:
+                parts.append(_counted(pair, where))
         if parts:
             lines.append(f"{method} against {rival}: higher IoU in {'. And in '.join(parts)}.")
     return tuple(lines)
 
 
 def _counted(pair: Sequence[tuple[str, Comparison]], where: str) -> str:
-    """Such as ``2 of 3 cases; not in mito_epfl at 5 (-0.050)``."""
+    """Such as ``2 of 3 cases; worse in mito_epfl at 5 (-0.050)``."""
     parts = [f"{sum(one.gain > 0 for _, one in pair)} of {len(pair)} cases{where}"]
     for word, chosen in _WORDS[1:]:
         told = [f"{name} at {one.in_words}" for name, one in pair if chosen(one.gain)]
