@@ -50,8 +50,13 @@ def quality(tmp_path, trained):
     return folder
 
 
-def test_package_list_card_and_figures_go_together(tool, trained, quality, tmp_path):
-    name = tool.bundle(trained, quality)
+def files_of(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_package_list_card_and_figures_fit_together(tool, trained, quality, tmp_path):
+    name = tool.bundle(trained)
+    tool.add_quality(name, quality)
     (item,) = json.loads((tmp_path / "bundled" / "collection.json").read_text(encoding="utf-8"))["items"]
     (version,) = item["versions"]
     assert (item["id"], item["type"]) == (name, "model")
@@ -63,21 +68,35 @@ def test_package_list_card_and_figures_go_together(tool, trained, quality, tmp_p
     assert (card / "quality.png").is_file()
 
 
-def test_figures_of_another_package_stop_everything(tool, trained, quality, tmp_path):
+def test_figures_of_another_package_are_refused(tool, trained, quality, tmp_path):
+    name = tool.bundle(trained)
     (quality / "quality.json").write_text('{"enhancer": {"id": "tiny", "sha256": "0"}}', encoding="utf-8")
     with pytest.raises(SystemExit, match="about another tiny"):
-        tool.bundle(trained, quality)
-    assert list((tmp_path / "bundled").iterdir()) == []
-    assert not (tmp_path / "model_cards").exists()
+        tool.add_quality(name, quality)
+    assert files_of(tmp_path / "model_cards" / name) == ["README.md", "evaluation.json"]
+
+
+def test_figures_of_a_model_that_is_not_bundled_are_refused(tool, quality):
+    with pytest.raises(SystemExit, match="no bundled elsewhere"):
+        tool.add_quality("elsewhere", quality)
 
 
 def test_a_missing_plot_leaves_the_old_card(tool, trained, quality, tmp_path):
-    name = tool.bundle(trained, None)
-    (quality / "quality.svg").unlink()
+    name = tool.bundle(trained)
+    (quality / "quality.png").unlink()
     with pytest.raises(FileNotFoundError):
-        tool.bundle(trained, quality)
-    assert sorted(path.name for path in (tmp_path / "model_cards").iterdir()) == [name]
-    assert sorted(path.name for path in (tmp_path / "model_cards" / name).iterdir()) == ["README.md", "evaluation.json"]
+        tool.add_quality(name, quality)
+    assert files_of(tmp_path / "model_cards") == [name]
+    assert files_of(tmp_path / "model_cards" / name) == ["README.md", "evaluation.json"]
+
+
+def test_figures_that_are_added_again_replace_those_of_before(tool, trained, quality, tmp_path):
+    name = tool.bundle(trained)
+    tool.add_quality(name, quality)
+    card = tmp_path / "model_cards" / name
+    before = (card / "README.md").read_text(encoding="utf-8")
+    tool.add_quality(name, quality)
+    assert (card / "README.md").read_text(encoding="utf-8") == before
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -85,23 +104,23 @@ def test_a_folder_without_a_package_or_with_several_is_refused(tool, trained, co
     package = trained / "tiny-enhancer.zip"
     shutil.copy(package, trained / "other.zip") if count else package.unlink()
     with pytest.raises(SystemExit, match=f"one package, found {count}"):
-        tool.bundle(trained, None)
+        tool.bundle(trained)
 
 
 def test_a_model_that_is_bundled_again_loses_its_old_figures(tool, trained, quality, tmp_path):
-    name = tool.bundle(trained, quality)
-    assert tool.bundle(trained, None) == name
-    card = tmp_path / "model_cards" / name
-    assert sorted(path.name for path in card.iterdir()) == ["README.md", "evaluation.json"]
+    name = tool.bundle(trained)
+    tool.add_quality(name, quality)
+    assert tool.bundle(trained) == name
+    assert files_of(tmp_path / "model_cards" / name) == ["README.md", "evaluation.json"]
     assert len(json.loads((tmp_path / "bundled" / "collection.json").read_text(encoding="utf-8"))["items"]) == 1
 
 
 def test_what_fails_validation_or_is_too_large_is_refused(tool, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "MOST_BYTES", 10)
     with pytest.raises(SystemExit, match="above 10 bytes, or fails"):
-        tool.bundle(trained, None)
+        tool.bundle(trained)
     monkeypatch.setattr(tool, "MOST_BYTES", 10**7)
     monkeypatch.setattr(tool, "validate_package", lambda _: SimpleNamespace(passed=False))
     with pytest.raises(SystemExit, match="fails a check"):
-        tool.bundle(trained, None)
+        tool.bundle(trained)
     assert list((tmp_path / "bundled").iterdir()) == []

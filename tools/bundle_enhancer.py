@@ -1,8 +1,10 @@
 """Put an enhancer that `s2d-zoo pretrain` made among the bundled models, and its card into model_cards/.
 
-python tools/bundle_enhancer.py PRETRAIN_OUTPUT [QUALITY_OUTPUT]
+python tools/bundle_enhancer.py PRETRAIN_OUTPUT
 
-With the output of `s2d-zoo evaluate quality`, what was measured goes into the card, too.
+What `s2d-zoo evaluate quality` measured of a bundled enhancer goes into its card with
+
+python tools/bundle_enhancer.py ID QUALITY_OUTPUT
 """
 
 import json
@@ -23,7 +25,7 @@ MOST_BYTES = 8_000_000
 HEADING = "## Measured worth"
 
 
-def bundle(output: Path, quality: Path | None) -> str:
+def bundle(output: Path) -> str:
     """Copy package and card, once all is checked; returns the model's id."""
     packages = list(output.glob("*.zip"))
     if len(packages) != 1:
@@ -35,22 +37,14 @@ def bundle(output: Path, quality: Path | None) -> str:
     if package.stat().st_size > MOST_BYTES or not validate_package(package).passed:
         msg = f"{package} is above {MOST_BYTES} bytes, or fails a check: see s2d-zoo validate."
         raise SystemExit(msg)
-    hashed = hash_path(package)
-    if quality is not None:
-        measured = json.loads((quality / "quality.json").read_text(encoding="utf-8"))["enhancer"]
-        if measured["sha256"] != hashed:
-            msg = f"{quality} is about another {measured['id']} than {package}: measure this one."
-            raise SystemExit(msg)
     with atomic_write(ROOT / "model_cards" / rdf["id"]) as card:  # figures of another package do not stay
         shutil.copytree(output / "card", card)
-        if quality is not None:
-            _add_quality(card, quality)
     with atomic_write(BUNDLED / package.name) as copied:
         shutil.copyfile(package, copied)
     path = BUNDLED / "collection.json"
     listed = json.loads(path.read_text(encoding="utf-8"))["items"] if path.exists() else []
     manifest = {key: rdf[key] for key in ("name", "description", "tags", "license")}
-    versions = [{"version": "v0", "source": package.name, "sha256": hashed}]
+    versions = [{"version": "v0", "source": package.name, "sha256": hash_path(package)}]
     entry = {"id": rdf["id"], "type": rdf["type"], "manifest": manifest, "versions": versions}
     others = [item for item in listed if item["id"] != rdf["id"]]
     collection = {"items": sorted([*others, entry], key=lambda item: item["id"])}
@@ -58,21 +52,35 @@ def bundle(output: Path, quality: Path | None) -> str:
     return str(rdf["id"])
 
 
-def _add_quality(card: Path, quality: Path) -> None:
-    """Tables into the README, figures into evaluation.json, and the plot beside them."""
+def add_quality(identifier: str, quality: Path) -> None:
+    """Tables into the card's README, figures into its evaluation.json, the plot beside them; all or nothing."""
     facts = json.loads((quality / "quality.json").read_text(encoding="utf-8"))
-    evaluation = json.loads((card / "evaluation.json").read_text(encoding="utf-8"))
-    evaluation["quality"] = facts
-    write_json(card / "evaluation.json", evaluation)
-    for kind in ("svg", "png"):
-        shutil.copyfile(quality / f"quality.{kind}", card / f"quality.{kind}")
-    table = (quality / "quality.md").read_text(encoding="utf-8")
-    _, _, body = table.partition("\n")  # its own title
-    readme = card / "README.md"
-    text = readme.read_text(encoding="utf-8").partition(f"\n{HEADING}")[0]
-    body = body.replace("\n## ", "\n### ")
-    readme.write_text(f"{text}\n{HEADING}\n{body}", encoding="utf-8")
+    package, before = BUNDLED / f"{identifier}.zip", ROOT / "model_cards" / identifier
+    if not (package.is_file() and before.is_dir()):
+        msg = f"There is no bundled {identifier} with a card: bundle it first."
+        raise SystemExit(msg)
+    if facts["enhancer"]["sha256"] != hash_path(package):
+        msg = f"{quality} is about another {facts['enhancer']['id']} than {package}: measure this one."
+        raise SystemExit(msg)
+    with atomic_write(before) as card:
+        shutil.copytree(before, card)
+        evaluation = json.loads((card / "evaluation.json").read_text(encoding="utf-8"))
+        write_json(card / "evaluation.json", {**evaluation, "quality": facts})
+        for kind in ("svg", "png"):
+            shutil.copyfile(quality / f"quality.{kind}", card / f"quality.{kind}")
+        _, _, body = (quality / "quality.md").read_text(encoding="utf-8").partition("\n")  # without its own title
+        body = body.replace("\n## ", "\n### ")
+        readme = card / "README.md"
+        text = readme.read_text(encoding="utf-8").partition(f"\n{HEADING}")[0]
+        readme.write_text(f"{text}\n{HEADING}\n{body}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"bundled {bundle(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)}\n")
+    given = sys.argv[1:]
+    if len(given) == 1:
+        sys.stdout.write(f"bundled {bundle(Path(given[0]))}\n")
+    elif len(given) == 2:
+        add_quality(given[0], Path(given[1]))
+        sys.stdout.write(f"added to the card of {given[0]}\n")
+    else:
+        raise SystemExit(__doc__)
