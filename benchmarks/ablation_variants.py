@@ -11,7 +11,7 @@ from s2d_zoo.enhancer.dataset import ProbabilityVariation
 from s2d_zoo.enhancer.training import EnhancerSettings
 from s2d_zoo.rf_adapter.source_forests import SourceForestSettings
 
-STEPS, LONG, RIVAL = 1500, 5000, 6000
+STEPS, RIVAL = 1500, 6000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,9 @@ class Variant:
     forests: str = "recipe"  #: a set of `forest_sets`
     further: str | None = None  #: a second set, all of it
     n_forests: int | None = None  #: as many, evenly over the stages; all where None
-    steps: int = STEPS
+    steps: int | None = (
+        STEPS  #: those of the recipe where None, that is: the bundled enhancer, which is not trained again
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +66,14 @@ VARIANTS: Mapping[str, Variant] = {
     "forests-200": Variant(words="200 forests", further="another seed"),
     "crops-50": Variant(words="50 forests on random dense crops, no stages", forests="crops"),
     "one-microscope-50": Variant(words="50 forests, images only as they are", forests="one-microscope"),
-    "interpolated": Variant(words="all patches turned by any angle and zoomed", enhancer=_cut(upright=0.0)),
     "upright": Variant(words="all patches only flipped and turned by right angles", enhancer=_cut(upright=1.0)),
     "no-variation": Variant(words="probabilities not varied", enhancer=_varied(temperature=0.0)),
     "gamma": Variant(words="a power in place of the temperature", enhancer=_with_gamma),
-    "all-variation": Variant(
-        words="offset, drift, smoothing and noise, too",
-        enhancer=_varied(offset=0.4, drift=0.6, blur=1.5, noise=0.08),
-    ),
     "smoothing": Variant(words="smoothing and noise, too", enhancer=_varied(blur=1.5, noise=0.08)),
-    "sharper": Variant(words="forests twice as sure", enhancer=_varied(sharpness=0.7)),
     "label-noise": Variant(words="one in ten objects missing in the target", enhancer=_varied(missing=0.1)),
     "foreground-only": Variant(words="foreground only", enhancer=lambda settings: replace(settings, boundary=0.0)),
     "depth-2": Variant(words="depth 2", enhancer=lambda settings: replace(settings, depth=2)),
     "depth-4": Variant(words="depth 4", enhancer=lambda settings: replace(settings, depth=4)),
-    "depth-5": Variant(words="depth 5", enhancer=lambda settings: replace(settings, depth=5)),
     "narrow": Variant(
         words="8 channels, at most 64",
         enhancer=lambda settings: replace(settings, features=8, max_features=64),
@@ -86,7 +81,7 @@ VARIANTS: Mapping[str, Variant] = {
     "wide": Variant(
         words="16 channels, at most 128", enhancer=lambda settings: replace(settings, features=16, max_features=128)
     ),
-    "long": Variant(words=f"{LONG} steps", steps=LONG),
+    "bundled": Variant(words="the bundled enhancer: all steps of the recipe", steps=None),
     "rival": Variant(
         words=f"16 channels, at most 128, all patches upright; {RIVAL} steps",
         enhancer=lambda settings: _cut(upright=1.0)(replace(settings, features=16, max_features=128)),

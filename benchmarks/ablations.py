@@ -1,7 +1,7 @@
 """What makes an enhancer better: variants of the recipe mito-em-2d, one change each, all with the same short training.
 
-One is trained as long as the recipe says, since what learns faster need not be better in the end; so is the recipe's
-rival, with whose wider network and upright patches it began.
+What learns faster need not be better in the end. So there is the bundled enhancer, too, which was trained as long as
+the recipe says, and the recipe's rival, with whose wider network and upright patches it began, trained even longer.
 
 Scored where nothing was trained on, and on no test split: on validation sections of the source (mito_vnc, forests of
 their own), and on training slices of a target (mito_epfl, strokes on two of them, scores on six others). The latter
@@ -10,25 +10,26 @@ that target's test split is what a user gets who had labels of some slices to ch
 
     OMP_NUM_THREADS=1 python benchmarks/ablations.py --data-dir ../shared/data
 
-Writes benchmarks/results/ablations.md and .json. Each variant is a cell of its own below --output, which is not run
-again; with --variant, only that one is run, so that several processes can share the work.
+Writes benchmarks/results/ablations.md. Each variant is a file of its own in benchmarks/results/ablations, which is not
+run again; with --variant, only that one is run, so that several processes can share the work. Forests, and what an
+interrupted training needs to go on, are kept below --output.
 """
 
 import argparse
 import hashlib
 import json
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from ablation_variants import STEPS, VARIANTS, forest_sets
-from outcome import command_of, write_outcome
+from ablation_variants import STEPS, VARIANTS, Variant, forest_sets
+from outcome import RESULTS, command_of, write_table
 
 from s2d_zoo._version import __version__
+from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import RFContract
 from s2d_zoo.data.atomic import atomic_write, read_json, write_json
 from s2d_zoo.data.datasets import LabelledImage, load_dataset
@@ -38,8 +39,10 @@ from s2d_zoo.data.simulated_scribbles import simulate_scribbles
 from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.enhancer.dataset import ProbabilityMap
 from s2d_zoo.enhancer.prediction import Enhancer
-from s2d_zoo.enhancer.training import train_enhancer
+from s2d_zoo.enhancer.pretrained import load_enhancer
+from s2d_zoo.enhancer.training import EnhancerSettings, train_enhancer
 from s2d_zoo.pipeline.cell_files import checkpoint_folder, read_finished
+from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.pipeline.pretrain import PretrainSettings
 from s2d_zoo.pipeline.pretrain_sources import source_images
 from s2d_zoo.pipeline.recipes import read_recipe
@@ -47,12 +50,15 @@ from s2d_zoo.pipeline.record import to_plain
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.persistence import load_classifier, save_classifier
-from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings, hash_sources
+from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings, SourceMap, hash_sources
 from s2d_zoo.types import CHANNEL
+from s2d_zoo.zoo.collection import find_model
 
 FORMAT = "s2d-zoo/ablation"
 FORMAT_VERSION = 1  #: of how a variant is measured, too
-ROOT = Path(__file__).parent.parent
+RECIPE = "mito-em-2d"
+RECIPE_FILE = Path(__file__).parent.parent / "recipes" / f"{RECIPE}.toml"
+CELLS = RESULTS / "ablations"
 TARGET = "mito_epfl"
 PAINTED = (8, 15)  #: of the target's train split
 SCORED = (1, 5, 11, 18, 20, 23)
@@ -60,76 +66,101 @@ STROKES = ((5, 0), (15, 0), (15, 1), (40, 0))  #: per class and painted slice; s
 FACTORS = (1.0, 0.75, 1.5)  #: by which the target's probabilities are resized
 
 
-def run(
-    name: str, settings: PretrainSettings, folder: Path, recipe_forests: Path, data_dir: Path, *, overwrite: bool
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where things lie."""
+
+    data: Path
+    output: Path
+    recipe_forests: Path
+
+
+def run(name: str, settings: PretrainSettings, places: Places, *, overwrite: bool) -> dict[str, Any]:
     """Train and score one variant, or read what was found before."""
     variant = VARIANTS[name]
-    training, validation = source_images(settings.source, data_dir, seed=settings.seed)
-    sets = forest_sets(replace(settings.forests, seed=settings.seed))
-    short = replace(settings.enhancer.training, steps=variant.steps, seed=settings.seed)
-    network = variant.enhancer(replace(settings.enhancer, training=short))
+    training, validation = source_images(settings.source, places.data, seed=settings.seed)
     facts = {
         "s2d_zoo_version": __version__,
-        "enhancer": to_plain(network),
-        "forests": to_plain(sets[variant.forests]),
-        "n_forests": variant.n_forests,
+        **_how(variant, settings),
         "images": hash_sources(training),
         "validation images": hash_sources(validation),
         "target": [TARGET, list(PAINTED), list(SCORED), [list(one) for one in STROKES], list(FACTORS)],
-        "target images": hash_sources(load_dataset(TARGET, "train", data_dir=data_dir)),
+        "target images": hash_sources(load_dataset(TARGET, "train", data_dir=places.data)),
     }
-    if variant.further is not None:
-        facts["further forests"] = to_plain(sets[variant.further])
-    path = folder / "cells" / f"{name}.json"
+    path = CELLS / f"{name}.json"
     found = read_finished(path, facts, form=FORMAT, version=FORMAT_VERSION, what="an ablation", overwrite=overwrite)
     if found is not None:
         return found
-    named = [variant.forests, *([variant.further] if variant.further else [])]
-    grown = [
-        _grown(
-            training,
-            recipe_forests if one == "recipe" else folder / f"forests-{one.replace(' ', '-')}",
-            sets[one],
-            f"{name}: forests",
-        )
-        for one in named
-    ]
     fewer = replace(settings.forests, n_forests=24, seed=settings.seed + 1)
-    held_out = _grown(validation, folder / "forests-validation", fewer, "validation forests")
-    maps = [one for forests in grown for one in forests.maps()]
-    if variant.n_forests is not None:
-        chosen = _spread(grown[0].settings, variant.n_forests)
-        maps = [one for one in maps if one.forest in chosen]
-    start = time.perf_counter()
-    trained = train_enhancer(
-        [ProbabilityMap(probabilities=one.probabilities, labels=one.labels) for one in maps],
-        [ProbabilityMap(probabilities=one.probabilities, labels=one.labels) for one in held_out.maps()],
-        network,
-        folder=checkpoint_folder(folder / "checkpoints" / name, facts) / "training",
-        progress=name,
-    )
-    seconds = time.perf_counter() - start
-    contract = grown[0].classifier(0).contract
-    enhancer = Enhancer(id=name, model=trained.model, contract=contract)
+    held_out = _grown(validation, places.output / "forests-validation", fewer, "validation forests").maps()
+    if variant.steps is None:
+        enhancer = load_enhancer(find_model(RECIPE))
+    else:
+        maps, contract = _forests(name, settings, training, places)
+        folder = checkpoint_folder(places.output / "checkpoints" / name, facts) / "training"
+        trained = train_enhancer(
+            _plain(maps), _plain(held_out), _network(variant, settings), folder=folder, progress=name
+        )
+        enhancer = Enhancer(id=name, model=trained.model, contract=contract)
+    if not isinstance(enhancer.model, UNet):
+        msg = f"{enhancer.id} has a network of somebody else's."
+        raise SystemExit(msg)
+    network = enhancer.model
     source = score_masks(
-        [
-            apply_network(trained.model, _as_map(one.probabilities / np.float32(255))).values[0] >= 0.5
-            for one in held_out.maps()
-        ],
-        [one.labels.values > 0 for one in held_out.maps()],
+        [apply_network(network, _as_map(one.probabilities / np.float32(255))).values[0] >= 0.5 for one in held_out],
+        [one.labels.values > 0 for one in held_out],
     )
     figures = {
         "source": round(source.iou, 4),
-        "target": _on_target(enhancer, folder, data_dir),
-        "parameters": sum(values.numel() for values in trained.model.parameters()),
-        "receptive_radius": trained.model.receptive_radius,
-        "steps": trained.steps,
-        "seconds": round(seconds, 1),
+        "target": _on_target(enhancer, places),
+        "parameters": sum(values.numel() for values in network.parameters()),
+        "receptive_radius": network.receptive_radius,
     }
     write_json(path, {"format": FORMAT, "format_version": FORMAT_VERSION, **figures, "facts": facts})
     written: dict[str, Any] = read_json(path)
     return written
+
+
+def _how(variant: Variant, settings: PretrainSettings) -> dict[str, Any]:
+    """What decides the network of a variant, as plain JSON."""
+    if variant.steps is None:
+        return {"package": hash_path(find_model(RECIPE))}
+    sets = forest_sets(replace(settings.forests, seed=settings.seed))
+    further = {} if variant.further is None else {"further forests": to_plain(sets[variant.further])}
+    return {
+        "enhancer": to_plain(_network(variant, settings)),
+        "forests": to_plain(sets[variant.forests]),
+        **further,
+        "n_forests": variant.n_forests,
+    }
+
+
+def _network(variant: Variant, settings: PretrainSettings) -> EnhancerSettings:
+    steps = variant.steps or settings.enhancer.training.steps
+    training = replace(settings.enhancer.training, steps=steps, seed=settings.seed)
+    return variant.enhancer(replace(settings.enhancer, training=training))
+
+
+def _forests(
+    name: str, settings: PretrainSettings, images: Sequence[LabelledImage], places: Places
+) -> tuple[list[SourceMap], RFContract]:
+    """What the forests of a variant say of the source, and which they are."""
+    variant = VARIANTS[name]
+    sets = forest_sets(replace(settings.forests, seed=settings.seed))
+    named = [variant.forests, *([variant.further] if variant.further else [])]
+    grown = []
+    for one in named:
+        where = places.recipe_forests if one == "recipe" else places.output / f"forests-{one.replace(' ', '-')}"
+        grown.append(_grown(images, where, sets[one], f"{name}: forests"))
+    maps = [one for forests in grown for one in forests.maps()]
+    if variant.n_forests is not None:
+        chosen = _spread(grown[0].settings, variant.n_forests)
+        maps = [one for one in maps if one.forest in chosen]
+    return maps, grown[0].classifier(0).contract
+
+
+def _plain(maps: Sequence[SourceMap]) -> list[ProbabilityMap]:
+    return [ProbabilityMap(probabilities=one.probabilities, labels=one.labels) for one in maps]
 
 
 def _grown(images: Sequence[LabelledImage], where: Path, settings: SourceForestSettings, label: str) -> SourceForests:
@@ -148,13 +179,13 @@ def _as_map(foreground: np.ndarray[Any, Any]) -> xr.DataArray:
     return xr.DataArray(foreground[np.newaxis].astype(np.float32), dims=(CHANNEL, "y", "x"))
 
 
-def _on_target(enhancer: Enhancer, folder: Path, data_dir: Path) -> dict[str, dict[str, float]]:
+def _on_target(enhancer: Enhancer, places: Places) -> dict[str, dict[str, float]]:
     """IoU of forest and enhancer for each number of strokes, on slices of the target's train split."""
-    slices = load_dataset(TARGET, "train", data_dir=data_dir)
+    slices = load_dataset(TARGET, "train", data_dir=places.data)
     truth = [slices[index].labels.values > 0 for index in SCORED]
     found: dict[str, dict[str, float]] = {}
     for strokes, seed in STROKES:
-        maps, contract = _target_maps(slices, strokes, seed, folder)
+        maps, contract = _target_maps(slices, strokes, seed, places.output)
         masks = {"RF": [one.values[1] >= 0.5 for one in maps]}
         for factor in FACTORS:
             enhanced = [enhancer.enhance(one, contract, rescale=factor) for one in maps]
@@ -243,21 +274,19 @@ def main() -> None:
     """Run all variants that are not there yet, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with local copies of the datasets")
-    parser.add_argument("--output", type=Path, default=Path("build/ablations"), help="folder for the cells")
+    parser.add_argument("--output", type=Path, default=Path("build/ablations"), help="folder for forests")
     parser.add_argument(
-        "--forests", type=Path, default=Path("build/mito-em-2d/forests"), help="forests of the recipe, if grown before"
+        "--forests", type=Path, default=Path(f"build/{RECIPE}/forests"), help="forests of the recipe, if grown before"
     )
     parser.add_argument("--overwrite", action="store_true", help="run cells again that were made from something else")
     parser.add_argument("--variant", action="append", choices=VARIANTS, help="only this one, without the table")
     options = parser.parse_args()
-    settings = read_recipe(ROOT / "recipes" / "mito-em-2d.toml").pretrain
-    cells = {
-        name: run(name, settings, options.output, options.forests, options.data_dir, overwrite=options.overwrite)
-        for name in options.variant or VARIANTS
-    }
-    if options.variant:
-        return
-    write_outcome("ablations", to_markdown(cells, command_of(__file__)), cells)
+    settings = read_recipe(RECIPE_FILE).pretrain
+    places = Places(data=options.data_dir, output=options.output, recipe_forests=options.forests)
+    names = options.variant or VARIANTS
+    cells = {name: run(name, settings, places, overwrite=options.overwrite) for name in names}
+    if not options.variant:
+        write_table("ablations", to_markdown(cells, command_of(__file__)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,11 @@ def command_of(script: str) -> str:
 def write_outcome(name: str, table: str, figures: Mapping[str, Any]) -> None:
     """Write results/name.md and .json, and show the table."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
     (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_table(name, table)
+
+
+def write_table(name: str, table: str) -> None:
+    """Write results/name.md, and show it."""
+    (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
     sys.stdout.write(table)
