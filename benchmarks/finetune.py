@@ -5,12 +5,12 @@ target corrects it, and five forests on resampled strokes vote on pseudo-labels 
 small network is then trained on them with each weighting, on the strokes alone, and on the true labels of the same
 training images (the ceiling). All are scored on the test split, which is used for nothing else.
 
-    python benchmarks/finetune.py --data-dir ../shared/data --precision bfloat16
+    OMP_NUM_THREADS=1 python benchmarks/finetune.py --data-dir ../shared/data
 
-Segmentors have their default settings, but for the precision where one is given: bfloat16 takes half the time on
-processors made for it.
+Segmentors have their default settings, but for the precision where one is given; with --target, only that one is run,
+so that two processes can share the work.
 
-Writes benchmarks/results/finetune.md and .json. Each training is a cell of its own below --output, which is not run
+Writes benchmarks/results/finetune.md. Each training is a file of its own in benchmarks/results/finetune, which is not run
 again.
 """
 
@@ -24,7 +24,7 @@ from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
-from outcome import command_of, write_outcome
+from outcome import RESULTS, command_of, write_table
 
 from s2d_zoo._version import __version__
 from s2d_zoo.architectures.unet import UNet
@@ -205,7 +205,6 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with local copies of the datasets")
     parser.add_argument("--precision", choices=get_args(Precision), default=SegmentorSettings().training.precision)
     parser.add_argument("--target", action="append", help="only this one, without writing the table")
-    parser.add_argument("--output", type=Path, default=Path("build/finetune"), help="folder for the cells")
     options = parser.parse_args()
     training = replace(SegmentorSettings().training, precision=options.precision)
     targets = (
@@ -217,11 +216,11 @@ def main() -> None:
         if options.target and target.name not in options.target:
             continue
         # another enhancer, or precision: other cells
-        output = options.output / f"{hash_path(find_model(target.enhancer))[:8]}-{training.precision}"
+        output = RESULTS / "finetune" / f"{hash_path(find_model(target.enhancer))[:8]}-{training.precision}"
         results[target.name] = [measure(target, seed, training, output, options.data_dir) for seed in SEEDS]
     if options.target:
         return
-    write_outcome("finetune", to_markdown(results, targets, training, command_of(__file__)), results)
+    write_table("finetune", to_markdown(results, targets, training, command_of(__file__)))
 
 
 if __name__ == "__main__":

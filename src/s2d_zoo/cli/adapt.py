@@ -35,7 +35,12 @@ from s2d_zoo.cli import options
 @options.foreground
 @options.class_names
 @click.option("--forests", default=5, show_default=True, help="Forests that vote on the pseudo-labels.")
-@click.option("--confidence", default=0.8, show_default=True, help="How sure a forest must be to have a vote.")
+@click.option(
+    "--confidence",
+    default=0.8,
+    show_default=True,
+    help="A forest votes on a pixel if its enhanced foreground is at least this, or at most 1 minus this.",
+)
 @click.option("--rescale", default="1", show_default=True, metavar="FACTOR|auto", help="Resize probabilities first.")
 @options.trees
 @options.fused_trees

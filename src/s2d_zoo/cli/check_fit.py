@@ -21,7 +21,7 @@ from s2d_zoo.cli import options
 def check_fit(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: ANN401 - the options above
     """Say whether a classifier fits an enhancer, and if not, what to change.
 
-    Exit codes: 0 it fits, 1 it does not, 2 a file cannot be used or options contradict each other.
+    Exit codes: 0 it fits, 1 it does not or a file cannot be read, 2 options contradict each other.
     """
     from s2d_zoo.pipeline.fit_check import check_fit_files  # noqa: PLC0415 - heavy
 

@@ -13,7 +13,7 @@ from s2d_zoo.cli.long_runs import command_line, told_how_to_go_on
 
 @click.group()
 def evaluate() -> None:
-    """Measure what pretraining buys."""
+    """Measure an enhancer, or what pretraining buys."""
 
 
 evaluate.add_command(quality)

@@ -19,7 +19,13 @@ from s2d_zoo.errors import ConfigError
     metavar="ID|PATH",
     help="Enhancer, or a package; without, what pretrain made of the recipe below build, or the bundled one.",
 )
-@click.option("--target", "targets", multiple=True, metavar="NAME", help="Of the recipe, once for each; all without.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="Measure this target of the recipe only, once for each; without, all.",
+)
 @click.option("--data-dir", type=options.FILE, help="Folder with local copies of datasets.")
 @click.option(
     "--strokes", default="5,15,40", show_default=True, metavar="N,N,…", help="Strokes per class and painted image."

@@ -11,7 +11,7 @@ from s2d_zoo.cli import options
 @click.option("--network", required=True, type=options.FILE, help="Trained segmentor, *.safetensors.")
 @click.option("--image", required=True, type=options.FILE, help="A raw image, for the test tensors and the cover.")
 @click.option("--output", required=True, type=options.FILE, help="Package, *.zip.")
-@click.option("--id", "identifier", required=True, help="Lower-case letters, digits and, but not first, _-/.")
+@click.option("--id", "identifier", required=True, help="Lower-case letters, digits and _-/. but these not first.")
 @click.option("--name", required=True, help="Name of the model, 5 to 128 characters.")
 @click.option("--description", default="Segments foreground and boundary in raw images.", help="One or two sentences.")
 @click.option("--training-data", required=True, help="What it was trained on, in words.")

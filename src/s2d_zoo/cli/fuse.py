@@ -14,7 +14,7 @@ from s2d_zoo.cli import options
 @click.option("--enhancer", required=True, metavar="ID|PATH", help="Enhancer (s2d-zoo list), or a package.")
 @click.option("--image", required=True, type=options.FILE, help="A raw image, for the test tensors and the cover.")
 @click.option("--output", required=True, type=options.FILE, help="Package, *.zip.")
-@click.option("--id", "identifier", required=True, help="Lower-case letters, digits and, but not first, _-/.")
+@click.option("--id", "identifier", required=True, help="Lower-case letters, digits and _-/. but these not first.")
 @click.option("--name", required=True, help="Name of the model, 5 to 128 characters.")
 @options.fused_trees
 @options.max_depth

@@ -20,7 +20,7 @@ cite = click.option(
     help="Publication to cite, once for each; Shallow2Deep and U-Net are always cited.",
 )
 name = click.option("--name", help="Name of the model, 5 to 128 characters; of a package only.")
-training_data = click.option("--training-data", help="What it was trained on, in words; how many images without.")
+training_data = click.option("--training-data", help="What it was trained on, in words; without, the number of images.")
 training_data_license = click.option(
     "--training-data-license", default="not stated; that of the images", show_default=True, help="Licence of that."
 )
@@ -45,7 +45,7 @@ trust_code = click.option(
 base_model = click.option(
     "--base-model",
     metavar="ID|PATH",
-    help="Model to train further: a downloaded one, or a package; a fresh one without.",
+    help="Model to train further: a downloaded one, or a package; without, a fresh network.",
 )
 layers = click.option(
     "--layers",
@@ -61,7 +61,7 @@ ema_decay = click.option(
     "--ema-decay",
     default=0.97,
     show_default=True,
-    help="Of the running mean of the weights, which is what is kept; 0 keeps the last ones.",
+    help="Decay of the running mean of the weights, which becomes the model; 0 keeps the last weights.",
 )
 l2_to_start = click.option(
     "--l2-to-start", default=0.0, show_default=True, help="Pull to the starting weights, e.g. 0.001."
@@ -130,7 +130,9 @@ segmentor_features = click.option(
     "--segmentor-features", default=8, show_default=True, help="Channels of the segmentor's first level."
 )
 fused_trees = click.option("--fused-trees", type=int, metavar="N", help="Only the first trees go into the fused model.")
-max_depth = click.option("--max-depth", type=int, metavar="D", help="Trees of the fused model are cut off below it.")
+max_depth = click.option(
+    "--max-depth", type=int, metavar="D", help="Trees of the fused model are cut off below this depth."
+)
 trees = click.option("--trees", default=100, show_default=True, help="Trees of each forest.")
 
 

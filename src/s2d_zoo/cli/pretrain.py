@@ -31,7 +31,7 @@ _BESIDE_A_RECIPE: Final = ("recipe", "output", "data_dir", "quiet")
     type=options.FILE,
     help="Folder; an interrupted training there goes on. With --recipe, build/ID unless given.",
 )
-@click.option("--id", "identifier", help="Lower-case letters, digits and, but not first, _-/.")
+@click.option("--id", "identifier", help="Lower-case letters, digits and _-/. but these not first.")
 @click.option("--name", help="Name of the model, 5 to 128 characters.")
 @click.option(
     "--description",
