@@ -10,8 +10,8 @@ training images (the ceiling). All are scored on the test split, which is used f
 Segmentors have their default settings, but for the precision where one is given; with --target, only that one is run,
 so that two processes can share the work.
 
-Writes benchmarks/results/finetune.md. Each training is a file of its own in benchmarks/results/finetune, which is not run
-again.
+Writes benchmarks/results/finetune.md. Each training is a file of its own in benchmarks/results/finetune, which is not
+run again.
 """
 
 import argparse
@@ -40,8 +40,11 @@ from s2d_zoo.enhancer.pretrained import load_enhancer
 from s2d_zoo.finetune.finetuning import SegmentorSettings, fit_segmentor, new_segmentor
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels, consensus_labels, dense_labels, stroke_labels
 from s2d_zoo.finetune.weighting import WEIGHTINGS
+from s2d_zoo.pipeline.cell_files import differing
 from s2d_zoo.pipeline.inputs import hash_path
+from s2d_zoo.pipeline.record import to_plain
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
+from s2d_zoo.rf_adapter.source_forests import hash_sources
 from s2d_zoo.trainer import TrainingSettings
 from s2d_zoo.trainer.settings import Precision
 from s2d_zoo.zoo.collection import find_model
@@ -64,11 +67,35 @@ class Target:
     n_images: int  #: training images with pseudo-labels, evenly spread
 
 
-def measure(
-    target: Target, seed: int, training: TrainingSettings, output: Path, data_dir: Path
+def measure(target: Target, training: TrainingSettings, data_dir: Path) -> list[dict[str, dict[str, Any]]]:
+    """All methods of one target, seed by seed.
+
+    Raises:
+        SystemExit: if files are there that were made from something else.
+    """
+    output = RESULTS / "finetune" / target.name
+    facts = {
+        "s2d_zoo_version": __version__,
+        "target": to_plain(target),
+        "enhancer": hash_path(find_model(target.enhancer)),
+        "images": [hash_sources(load_dataset(target.name, split, data_dir=data_dir)) for split in ("train", "test")],
+        "strokes": [N_PAINTED, N_STROKES],
+        "n_forests": N_FORESTS,
+        "segmentor": to_plain(SegmentorSettings(training=training)),
+    }
+    noted = output / "facts.json"
+    if noted.exists() and (different := differing(facts, read_json(noted))):
+        msg = f"{output} was made with other {', '.join(different)}. Remove it to measure {target.name} again."
+        raise SystemExit(msg)
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(noted, facts)
+    return [_measure(target, seed, training, output / f"seed-{seed}", data_dir) for seed in SEEDS]
+
+
+def _measure(
+    target: Target, seed: int, training: TrainingSettings, folder: Path, data_dir: Path
 ) -> dict[str, dict[str, Any]]:
     """All methods of one target and seed; what lies in a file is not run again."""
-    folder = output / f"{target.name}-{seed}"
     files = {method: folder / f"{method.replace(', ', '-').replace(' ', '-')}.json" for method in METHODS}
     if not all(path.exists() for path in files.values()):
         _run(target, replace(training, seed=seed), files, folder, data_dir)
@@ -102,7 +129,7 @@ def _run(target: Target, how: TrainingSettings, files: dict[str, Path], folder: 
     for method in TRAINED:
         if not files[method].exists():
             labels = labels or _pseudo_labels(enhancer, images, strokes, seed)
-            _train(method, files[method], training, strokes, labels, tests, how, folder)
+            _train(method, files[method], training, strokes, labels, tests, how)
 
 
 def _pseudo_labels(
@@ -125,7 +152,6 @@ def _train(
     pseudo: Sequence[PseudoLabels],
     tests: Sequence[LabelledImage],
     how: TrainingSettings,
-    folder: Path,
 ) -> None:
     settings = SegmentorSettings(training=how)
     labels, images = list(pseudo), [one.image for one in training]
@@ -139,7 +165,7 @@ def _train(
     else:
         settings = replace(settings, weighting=method.removeprefix("segmentor, "))
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=folder) as checkpoints:
+    with tempfile.TemporaryDirectory() as checkpoints:
         model: UNet = fit_segmentor(
             new_segmentor(images, settings), images, labels, settings, folder=Path(checkpoints), progress=method
         ).model
@@ -215,9 +241,7 @@ def main() -> None:
     for target in targets:
         if options.target and target.name not in options.target:
             continue
-        # another enhancer, or precision: other cells
-        output = RESULTS / "finetune" / f"{hash_path(find_model(target.enhancer))[:8]}-{training.precision}"
-        results[target.name] = [measure(target, seed, training, output, options.data_dir) for seed in SEEDS]
+        results[target.name] = measure(target, training, options.data_dir)
     if options.target:
         return
     write_table("finetune", to_markdown(results, targets, training, command_of(__file__)))
