@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2d_zoo.errors import AxesError, ConfigError, UserInputError
-from s2d_zoo.finetune.pseudo_labels import consensus_labels, dense_labels, stroke_labels
+from s2d_zoo.finetune.pseudo_labels import consensus_labels, dense_labels, kept_share, stroke_labels
 
 
 def member(*foreground):
@@ -53,6 +53,12 @@ def test_strokes_override_the_forests():
 def test_the_foreground_may_have_another_label():
     made = consensus_labels([member(0.5, 0.5, 0.5)], scribbles=row(1, 2, 3), foreground=3)
     np.testing.assert_array_equal(made.labels[0, 0], [0, 0, 1])
+
+
+def test_of_several_images_the_larger_one_counts_more():
+    small, large = consensus_labels([member(0.9)]), consensus_labels([member(0.5, 0.5, 0.5)])
+    assert (small.kept, large.kept) == (1, 0)
+    assert kept_share([small, large]) == 1 / 4
 
 
 def test_kept_is_the_share_on_which_more_than_half_are_sure_and_agree():

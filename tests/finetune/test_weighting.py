@@ -12,11 +12,15 @@ from s2d_zoo.data.patches import PatchDataset, PatchSettings, PatchSource
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.finetune.losses import RectifiedLoss
 from s2d_zoo.finetune.pseudo_labels import PseudoLabels, consensus_labels, stroke_labels
-from s2d_zoo.finetune.weighting import WEIGHTINGS, check_weighting, pixel_weights, weighted_loss
+from s2d_zoo.finetune.weighting import WEIGHTING_IN_WORDS, WEIGHTINGS, check_weighting, pixel_weights, weighted_loss
 from s2d_zoo.trainer import TrainingSettings, train, weighted_bce_and_dice
 
 SIZE = 48
 ALL = pytest.mark.parametrize("weighting", WEIGHTINGS)
+
+
+def test_each_scheme_has_words_of_its_own():
+    assert len(set(WEIGHTING_IN_WORDS.values())) == len(WEIGHTINGS)
 
 
 def plane(values):

@@ -192,8 +192,10 @@ def test_a_run_that_was_interrupted_in_training_is_resumed_to_the_same_result(
         adapt(run.inputs, tiny_settings(), output, progress=False)
     assert (output / "checkpoints" / "segmentor" / "last.ckpt").is_file()
     stop_in_training()
-    adapt(run.inputs, tiny_settings(), output, existing="resume", progress=False)
+    before = json.loads((output / "checkpoints" / "seconds.json").read_text())
+    result = adapt(run.inputs, tiny_settings(), output, existing="resume", progress=False)
     assert lasting(output) == run.lasting
+    assert result.seconds["segmentors"] > before["segmentors"] > 0  # of both runs, as the package says, too
 
 
 @pytest.mark.usefixtures("quick_validation")

@@ -231,7 +231,7 @@ def test_adapt_trains_it_and_compares_with_what_it_was(run, base, tmp_path, tiny
     # the card has the figures with their baselines
     with open_package(result.packages[0]) as contents:
         card = (contents.folder / "README.md").read_text()
-    for words in ("base model, untouched", "RF", "segmentor, strokes only", "pseudo-label is trusted"):
+    for words in ("base model, untouched", "RF", "segmentor, strokes only", "sure pseudo-labels"):
         assert words in card, words
 
 

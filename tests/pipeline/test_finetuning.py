@@ -10,8 +10,9 @@ import xarray as xr
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.images import write_image
 from s2d_zoo.data.network import load_network, save_network
-from s2d_zoo.errors import AxesError, ConfigError, NotImprovedError, UserInputError
+from s2d_zoo.errors import AxesError, ConfigError, NotImprovedError, PackageError, UserInputError
 from s2d_zoo.finetune import finetuning as training_loop
+from s2d_zoo.finetune.finetuning import SegmentorTraining
 from s2d_zoo.pipeline import finetuning
 from s2d_zoo.pipeline.finetuning import FinetuneFiles, finetune_files
 
@@ -60,6 +61,14 @@ def test_without_weights_every_pixel_counts(files, tmp_path, tiny_settings, monk
         finetune(replace(files, weights=()), tmp_path / "net.safetensors", tiny_settings)
     assert (seen["weights"] == 1).all()
     assert seen["weights"].dims == ("y", "x")
+
+
+@pytest.mark.parametrize("weighting", ["rectified", "none"])
+def test_weights_that_would_be_ignored_are_refused(files, tmp_path, tiny_settings, weighting):
+    settings = replace(tiny_settings().seeded_segmentor, weighting=weighting)
+    with pytest.raises(ConfigError, match=f"with {weighting} they would be ignored"):
+        finetune_files(files, tmp_path / "net.safetensors", settings=settings, progress=False)
+    finetune_files(replace(files, weights=()), tmp_path / "net.safetensors", settings=settings, progress=False)
 
 
 @pytest.mark.parametrize("option", ["pseudo_labels", "weights", "held_out"])
@@ -117,6 +126,16 @@ def test_one_that_got_worse_leaves_its_report_and_nothing_else(run, files, tmp_p
     assert "**No model was written**, because it is worse than its start: IoU 0.100, before 0.900." in text
     assert "| IoU |" in text  # by how much
     assert f"image 1, {run.inputs.images[0].name}: SHA-256" in text
+
+
+def test_a_training_that_changes_nothing_is_reported_as_not_given_out(run, files, tmp_path, tiny_settings, monkeypatch):
+    network = run.output / "segmentor.safetensors"
+    unchanged = SegmentorTraining(model=load_network(network), steps=1)
+    monkeypatch.setattr(finetuning, "train_segmentor", lambda *_, **__: unchanged)
+    with pytest.raises(PackageError, match="to the last bit"):
+        finetune(replace(files, base_model=network), tmp_path / "net.safetensors", tiny_settings)
+    assert "**No model was written**, because its weights are those" in (tmp_path / "net.report.md").read_text()
+    assert json.loads((tmp_path / "net.report.json").read_text())["given_out"] is False
 
 
 def test_the_report_tells_how_it_does_and_what_changed(run, files, tmp_path, tiny_settings):

@@ -11,6 +11,7 @@ from bioimageio.spec.utils import read_yaml
 
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import ConfigError
+from s2d_zoo.finetune.weighting import WEIGHTING_IN_WORDS
 from s2d_zoo.pipeline.job import open_job
 from s2d_zoo.pipeline.packages import Models, write_packages
 from s2d_zoo.pipeline.prediction import add_pseudo_labels, fit_forests, fuse_forest, predict, write_maps
@@ -89,6 +90,8 @@ def test_the_package_says_where_its_model_comes_from(run):
     assert provenance["kept_pseudo_labels"] == [round(run.result.kept, 4)]
     assert "cells.tif" in card
     assert "Foreground IoU at 0.5" in card
+    assert f"Loss function: binary cross-entropy and soft Dice, {WEIGHTING_IN_WORDS['consensus']}" in card
+    assert "pseudo-labels of 2 forests" in card
     for subset, methods in run.result.scores.items():
         for method in methods:
             assert (f"{method}, {subset} images" in card) == (method != "fused")

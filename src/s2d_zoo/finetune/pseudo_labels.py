@@ -16,6 +16,8 @@ from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 DEFAULT_CONFIDENCE: Final = 0.8
 #: a pixel counts as kept if more than this share of the members is sure of it and agrees
 _KEPT: Final = 0.5
+#: what that is called in model cards
+KEPT_IN_WORDS: Final = "share of pixels with sure pseudo-labels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,11 @@ class PseudoLabels:
     def kept(self) -> float:
         """Share of the pixels on which more than half of the members are sure and agree (or that were painted)."""
         return float((self.weights > _KEPT).mean())
+
+
+def kept_share(labels: Sequence[PseudoLabels]) -> float:
+    """Share of the pixels of several images (at least one) that are kept, in [0, 1]; see `PseudoLabels.kept`."""
+    return sum(one.kept * one.weights.size for one in labels) / sum(one.weights.size for one in labels)
 
 
 def consensus_labels(

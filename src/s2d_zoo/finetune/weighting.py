@@ -1,5 +1,6 @@
 """How much each pseudo-label counts in training: one option, and what it means for patches and loss."""
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -17,7 +18,16 @@ Weighting: TypeAlias = Literal["consensus", "rectified", "both", "none"]
 
 WEIGHTINGS: Final[tuple[Weighting, ...]] = get_args(Weighting)
 _RECTIFIED: Final = ("rectified", "both")
-_BY_CONSENSUS: Final = ("consensus", "both")
+#: schemes for which the weights of pseudo-labels count
+BY_CONSENSUS: Final = ("consensus", "both")
+_AGREEMENT: Final = "each pixel by how far the pseudo-labels' predictions are sure and agree"
+_CONFIDENCE: Final = "by how usual the network's confidence in its label is"
+WEIGHTING_IN_WORDS: Final[Mapping[Weighting, str]] = {
+    "consensus": _AGREEMENT,
+    "rectified": f"each pixel {_CONFIDENCE}",
+    "both": f"{_AGREEMENT}, and {_CONFIDENCE}",
+    "none": "all pixels alike",
+}
 
 
 def check_weighting(weighting: str) -> None:
@@ -48,7 +58,7 @@ def pixel_weights(labels: PseudoLabels, weighting: Weighting) -> np.ndarray[Any,
     """
     check_weighting(weighting)
     painted = np.zeros(labels.weights.shape, bool) if labels.painted is None else labels.painted.values
-    if weighting in _BY_CONSENSUS or labels.strokes_only:
+    if weighting in BY_CONSENSUS or labels.strokes_only:
         counted = np.where(painted, np.float32(1), labels.weights.values)
     else:
         counted = np.ones(labels.weights.shape, np.float32)

@@ -10,6 +10,7 @@ from s2d_zoo.contract import ProbabilityPredictor
 from s2d_zoo.contract_fit import Misfit
 from s2d_zoo.data.atomic import atomic_write
 from s2d_zoo.data.scores import Score
+from s2d_zoo.finetune.pseudo_labels import kept_share
 from s2d_zoo.pipeline.fusion import Fused, Loss
 from s2d_zoo.pipeline.inputs import AdaptInputs
 from s2d_zoo.pipeline.job import CLASSIFIER_FILE, AdaptSettings, Job, open_job
@@ -58,8 +59,7 @@ class AdaptResult:
     @property
     def kept(self) -> float:
         """Share of the pixels whose pseudo-label is trusted, over all images."""
-        labels = [prediction.labels for prediction in self.predictions if prediction.labels is not None]
-        return sum(one.kept * one.weights.size for one in labels) / sum(one.weights.size for one in labels)
+        return kept_share([prediction.labels for prediction in self.predictions if prediction.labels is not None])
 
 
 def adapt(
@@ -88,24 +88,26 @@ def adapt(
         PackageError: if the enhancer cannot be read.
         OSError: if a result cannot be written; files that are there are whole.
     """
-    clock = Clock()
-    with clock.stage("reading"):
+    reading = Clock()
+    with reading.stage("reading"):
         job = open_job(inputs, settings, output, classifier=classifier, existing=existing, progress=progress)
-    with clock.stage("forests"):
+    clock = Clock(job.checkpoints("seconds.json"))
+    clock.seconds |= reading.seconds
+    with clock.stage("forests", resumed=False):
         forests = fit_forests(job)
         if forests.forest is not None:
             save_classifier(forests.forest, output / CLASSIFIER_FILE)
     misfits = job.enhancer.check(forests.contract)
     for misfit in misfits:
         logger.warning("%s", misfit)
-    with clock.stage("enhancement"):
+    with clock.stage("enhancement", resumed=False):
         predictions, test_predictions = predict(job, forests)
-    with clock.stage("fusion"):
+    with clock.stage("fusion", resumed=False):
         fused, not_fused = fuse_forest(job, forests)
         loss = None if fused is None else fused.loss(job.data.images)
         predictions = add_fused(job, fused, predictions, job.data.images)
         test_predictions = add_fused(job, fused, test_predictions, job.data.test_images)
-    with clock.stage("pseudo-labels"):
+    with clock.stage("pseudo-labels", resumed=False):
         predictions = add_pseudo_labels(job, forests, predictions)
     with clock.stage("segmentors"):
         compared = job.data.painted and bool(job.data.ground_truth or job.data.test_ground_truth)
@@ -114,7 +116,7 @@ def adapt(
         test_predictions = add_segmentations(segmentors, test_predictions, job.data.test_images)
     write_maps(job, predictions, test_predictions)
     scores = _score(job, predictions, test_predictions)
-    with clock.stage("packages and validation"):
+    with clock.stage("packages and validation", resumed=False):
         seconds = sum(clock.seconds.values())
         models = Models(segmentors=segmentors, fused=fused, members=forests.members, seconds=seconds)
         validation = write_packages(job, models, predictions, scores)

@@ -105,8 +105,9 @@ def finetune_enhancer_files(
     provenance["wall_time_minutes"] = whole_minutes(time.perf_counter() - started)
     difference = difference_of(start.enhancer.model, done.enhancer.model)
     reported |= {key: provenance[key] for key in ("forests_sha256", "wall_time_minutes")}
-    given_out = allow_worse or not done.training.worse
-    report = write_training_report(output, reported, training=done.training, difference=difference, given_out=given_out)
+    report = write_training_report(
+        output, reported, training=done.training, difference=difference, allow_worse=allow_worse
+    )
     refuse_worse(done.training, report, allow=allow_worse)
     refuse_unchanged(difference, start.lineage.id)
     details = ModelDetails(

@@ -27,7 +27,8 @@ from s2d_zoo.finetune.finetuning import (
     not_improved,
     train_segmentor,
 )
-from s2d_zoo.finetune.pseudo_labels import PseudoLabels
+from s2d_zoo.finetune.pseudo_labels import KEPT_IN_WORDS, PseudoLabels, kept_share
+from s2d_zoo.finetune.weighting import BY_CONSENSUS, WEIGHTING_IN_WORDS
 from s2d_zoo.pipeline.base_models import OpenedBase, check_base_model, describe_finetuned, open_base_model
 from s2d_zoo.pipeline.classification import refuse_existing
 from s2d_zoo.pipeline.inputs import named_hashes
@@ -123,6 +124,12 @@ def finetune_files(
         PackageError: if the base model cannot be trained.
     """
     started = time.perf_counter()
+    if files.weights and settings.weighting not in BY_CONSENSUS:
+        msg = (
+            f"--weights count with --weighting {' and '.join(BY_CONSENSUS)}; with {settings.weighting} they would be "
+            "ignored. Leave them out, or choose another weighting."
+        )
+        raise ConfigError(msg)
     base = _open_base(files, output, words)
     taken = Path(files.base_model) if files.base_model and base is None else None
     refuse_existing(output, overwrite=overwrite, inputs=(taken if base is None else base.package,))
@@ -159,8 +166,9 @@ def finetune_files(
         )
     provenance["wall_time_minutes"] = whole_minutes(time.perf_counter() - started)
     difference = None if files.base_model is None else difference_of(before, training.model)
-    given_out = allow_worse or not training.worse
-    report = write_training_report(output, provenance, training=training, difference=difference, given_out=given_out)
+    report = write_training_report(
+        output, provenance, training=training, difference=difference, allow_worse=allow_worse
+    )
     refuse_worse(training, report, allow=allow_worse)
     if difference is not None:
         refuse_unchanged(difference, str(files.base_model))
@@ -173,8 +181,8 @@ def finetune_files(
             images,
             provenance,
             output,
-            kept=float(np.mean([one.kept for one in labels])),
-            details_of_training=training_details(settings.training),
+            kept=kept_share(labels),
+            details_of_training=training_details(settings.training, weighting=WEIGHTING_IN_WORDS[settings.weighting]),
             overwrite=overwrite,
             progress=progress,
         )
@@ -210,7 +218,7 @@ def _write_package(
         strokes="pseudo-labels, given as files",
         seed=provenance["seed"],
         evaluation="On painted pixels that were held out" if training.end else "",
-        figures={**held_out_figures(training), "share of pixels whose pseudo-label is trusted": kept},
+        figures={**held_out_figures(training), KEPT_IN_WORDS: kept},
         limits=limits_of(training),
         training_details=details_of_training,
         lineage=(f"Base model: {base.id}", "The base model trained on pseudo-labels"),

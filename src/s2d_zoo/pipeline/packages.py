@@ -16,6 +16,8 @@ from s2d_zoo.data.scores import Score
 from s2d_zoo.export.description import ModelDetails
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.finetune.finetuning import SegmentorTraining
+from s2d_zoo.finetune.pseudo_labels import KEPT_IN_WORDS, kept_share
+from s2d_zoo.finetune.weighting import WEIGHTING_IN_WORDS
 from s2d_zoo.pipeline.base_models import describe_finetuned, inherited_attribution
 from s2d_zoo.pipeline.finetuning import held_out_figures, limits_of
 from s2d_zoo.pipeline.fusion import Fused, FusedWords, describe_lineage, write_fused
@@ -186,17 +188,15 @@ def _write_segmentor(
         | held_out_figures(training)
         | _kept_figures(predictions),
         limits=limits_of(training),
-        training_details=training_details(settings.seeded_segmentor.training),
+        training_details=training_details(
+            settings.seeded_segmentor.training, weighting=WEIGHTING_IN_WORDS[settings.segmentor.weighting]
+        ),
         lineage=(
             classifier_in_words(job),
             f"Enhancer: {job.enhancer.id}",
             *(() if job.base is None else (f"Base model: {job.base.id}",)),
-            f"Segmentor: {'a U-Net' if job.base is None else 'the base model'} trained on pseudo-labels, "
-            + (
-                f"weighted by {settings.pseudo_labels.n_forests} forests"
-                if job.data.painted
-                else "trusted where the enhancer is sure"
-            ),
+            f"Segmentor: {'a U-Net' if job.base is None else 'the base model'} trained on pseudo-labels "
+            + (f"of {settings.pseudo_labels.n_forests} forests" if job.data.painted else "of the enhancer"),
         ),
     )
     example = middle_plane(job.data.images[0])
@@ -216,5 +216,5 @@ def _write_segmentor(
 
 
 def _kept_figures(predictions: Sequence[Prediction]) -> dict[str, float]:
-    kept = [one.labels.kept for one in predictions if one.labels is not None]
-    return {"share of pixels whose pseudo-label is trusted": sum(kept) / len(kept)} if kept else {}
+    labels = [one.labels for one in predictions if one.labels is not None]
+    return {KEPT_IN_WORDS: kept_share(labels)} if labels else {}

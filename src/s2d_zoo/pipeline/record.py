@@ -81,12 +81,15 @@ def whole_minutes(seconds: float) -> int:
         step *= 10
 
 
-def training_details(settings: TrainingSettings, *, steps: int | None = None) -> dict[str, Any]:
+def training_details(
+    settings: TrainingSettings, *, steps: int | None = None, weighting: str = "each pixel by its weight"
+) -> dict[str, Any]:
     """How a network was trained, in the fields of bioimage.io's ``TrainingDetails``.
 
     Args:
         settings: of the training.
         steps: that were made, if it may have stopped before those of the settings.
+        weighting: how much each pixel counts, in words.
     """
     regularisation = [f"running mean of the weights (decay {settings.ema_decay:g})"] if settings.ema_decay else []
     regularisation += [f"pull to the starting weights ({settings.l2_to_start:g})"] if settings.l2_to_start else []
@@ -96,7 +99,7 @@ def training_details(settings: TrainingSettings, *, steps: int | None = None) ->
         "training_batch_size": settings.batch_size,
         "initial_learning_rate": settings.learning_rate,
         "learning_rate_schedule": "linear rise over the first tenth of the steps, then along a cosine to 0",
-        "loss_function": "binary cross-entropy and soft Dice, each pixel by its weight",
+        "loss_function": f"binary cross-entropy and soft Dice, {weighting}",
         "optimizer": "AdamW",
         **({"regularization": "; ".join(regularisation)} if regularisation else {}),
     }

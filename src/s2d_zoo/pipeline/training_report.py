@@ -27,7 +27,7 @@ def write_training_report(
     *,
     training: SegmentorTraining[Any],
     difference: WeightsDifference | None = None,
-    given_out: bool = True,
+    allow_worse: bool = False,
 ) -> Path:
     """Write the report as Markdown and as JSON.
 
@@ -36,7 +36,7 @@ def write_training_report(
         provenance: what it was made from and how, plain JSON.
         training: what came out.
         difference: what training has changed in the weights.
-        given_out: whether the model is written.
+        allow_worse: it is given out even if it is worse than its start.
 
     Returns:
         The path of the Markdown file.
@@ -53,12 +53,13 @@ def write_training_report(
             )
         )
     }
+    unchanged = difference is not None and not difference.changed
     facts = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "s2d_zoo_version": __version__,
         "output": output.name,
-        "given_out": given_out,
+        "given_out": not unchanged and (allow_worse or not training.worse),
         "worse": training.worse,
         "held_out_strokes": figures,
         "weights_difference": None if difference is None else difference.to_json(),
@@ -74,11 +75,10 @@ def write_training_report(
 def _to_markdown(facts: Mapping[str, Any], difference: WeightsDifference | None) -> str:
     lines = [f"# Training of {facts['output']}", ""]
     if not facts["given_out"]:
+        unchanged = difference is not None and not difference.changed
+        reason = "its weights are those of its start" if unchanged else f"it is worse than its start: {facts['worse']}"
         lines += [
-            (
-                f"**No model was written**, because it is worse than its start: {facts['worse']}. A file of that "
-                "name, if there is one, is of an earlier run."
-            ),
+            f"**No model was written**, because {reason}. A file of that name, if there is one, is of an earlier run.",
             "",
         ]
     elif facts["worse"]:
