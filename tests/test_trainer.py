@@ -159,6 +159,19 @@ def test_training_stops_early_and_keeps_the_best_weights(tmp_path):
     assert result.validation_loss == pytest.approx((2 * losses[0] + losses[1]) / 3)
 
 
+def test_a_training_whose_folder_was_moved_remembers_its_best_weights(tmp_path):
+    settings = short(steps=30, patience=100, learning_rate=0.5)  # too fast: the best weights come early
+
+    def run(folder, patches):
+        return train(fresh_model(), patches, settings, folder=folder, validation=validation_patches())
+
+    whole = run(tmp_path / "whole", Patches())
+    with pytest.raises(RuntimeError):
+        run(tmp_path / "before", Patches(fail_at=50))
+    (tmp_path / "before").rename(tmp_path / "after")
+    assert_same(whole, run(tmp_path / "after", Patches()))
+
+
 def test_a_training_that_stopped_early_is_given_back_as_it_was(tmp_path):
     settings = short(steps=60, patience=2, learning_rate=0.5)
     results = [

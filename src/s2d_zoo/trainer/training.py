@@ -76,7 +76,10 @@ def train(
     epochs = math.ceil(settings.steps / settings.steps_per_epoch)
     task = Task(model, part, patches, validation, loss, settings)
     task.train()  # Lightning leaves modes as they are, and networks come in either
-    checkpoint = ModelCheckpoint(
+    finished = folder / "finished.json"
+    if finished.exists():  # Lightning would train on: that a training has stopped is not in its checkpoint
+        return _read_finished(model, task, finished)
+    checkpoint = _Checkpoint(
         dirpath=folder,
         filename="best",
         monitor=VALIDATION_LOSS if validation is not None else None,
@@ -96,9 +99,7 @@ def train(
         callbacks.append(EarlyStopping(VALIDATION_LOSS, patience=settings.patience))
     if progress:
         callbacks.append(_Progress(progress, total=settings.steps))
-    last, finished = folder / f"{_LAST}.ckpt", folder / "finished.json"
-    if finished.exists():  # Lightning would train on: that a training has stopped is not in its checkpoint
-        return _read_finished(model, task, finished)
+    last = folder / f"{_LAST}.ckpt"
     with _quiet_lightning(), _interruptible(), part.only(as_module(model)):
         trainer = lightning.Trainer(
             max_epochs=epochs,
@@ -119,6 +120,18 @@ def train(
     loss_of_best = None if best is None else float(best)
     write_json(finished, {"steps": trainer.global_step, "validation_loss": loss_of_best, "weights": kept.name})
     return _read_finished(model, task, finished)
+
+
+class _Checkpoint(ModelCheckpoint):
+    """Where the folder has moved Lightning forgets which weights were best so far; here they stay the best."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(self.dirpath or "") / Path(path).name) if path else path
+
+        paths = {key: here(path) for key, path in state_dict.items() if key.endswith("_path")}
+        kept = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": kept, "dirpath": self.dirpath})
 
 
 class _Progress(Callback):
