@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from s2d_zoo.errors import ConfigError, SavedFileError
-from s2d_zoo.pipeline.cell_files import checkpoint_folder, differing, hash_array, hash_arrays, read_finished
+from s2d_zoo.pipeline.cell_files import alone_in, checkpoint_folder, differing, hash_array, hash_arrays, read_finished
 
 FACTS = {"settings": {"steps": 3, "names": ["a"]}, "version": "1"}
 
@@ -67,6 +67,14 @@ def test_checkpoints_of_a_killed_run_are_in_nobodys_way(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             checkpoint_folder(folder, {})
     assert [path.name for path in checkpoint_folder(folder, {}).iterdir()] == ["facts.json"]
+
+
+def test_a_second_process_in_a_folder_is_refused(tmp_path):
+    folder = tmp_path / "out"
+    with alone_in(folder), pytest.raises(ConfigError, match="Another process is at work"), alone_in(folder):
+        pass
+    with alone_in(folder):  # and not for ever
+        pass
 
 
 def test_hashes_tell_values_types_shapes_and_order_apart():

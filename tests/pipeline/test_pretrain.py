@@ -152,7 +152,7 @@ def test_another_run_in_the_same_folder_is_refused(result, output, contents):
 
 
 def test_a_folder_in_which_another_process_trains_is_left_alone(tmp_path):
-    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match="Another process trains in"):
+    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match="Another process is at work in"):
         pretrain(make_settings(), tmp_path, command="", progress=False)
     assert [path.name for path in tmp_path.iterdir()] in ([], [".lock"])
 

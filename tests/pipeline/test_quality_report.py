@@ -1,8 +1,10 @@
 """The quality of an enhancer as tables and figures."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 
 from s2d_zoo.pipeline.quality_report import to_facts, to_markdown, to_table, write_quality_report
 from s2d_zoo.pipeline.quality_summary import ORDER
@@ -41,6 +43,18 @@ def test_the_report_tells_what_was_measured_and_how_to_do_it_again():
     assert "Rescaled" not in text
     assert "- enhancer against RF: higher IoU in 2 of 2 cases." in text
     assert "s2d-zoo 0." in to_markdown(result)
+
+
+def test_that_figures_come_from_several_machines_is_told():
+    target = known_target()
+    assert "environments" not in to_markdown(known_result(target))
+    assert [one["machine"]["threads"] for one in to_facts(known_result(target))["made_with"]] == [
+        torch.get_num_threads()
+    ]
+    first = replace(target.cells[0], made_with={"machine": "another"})
+    result = known_result(replace(target, cells=(first, *target.cells[1:])))
+    assert "Figures come from 2 environments" in to_markdown(result)
+    assert to_facts(result)["made_with"][0] == {"machine": "another"}
 
 
 def test_that_the_package_says_something_else_stands_first():

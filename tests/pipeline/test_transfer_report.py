@@ -94,6 +94,14 @@ def test_the_figures_hold_every_cell_and_every_curve(told):
     assert "base model `" not in to_markdown(without)
 
 
+def test_that_figures_come_from_several_machines_is_told(told):
+    assert "environments" not in to_markdown(told)
+    first = replace(told.cells[0], made_with={"machine": "another"})
+    told = replace(told, cells=(first, *told.cells[1:]))
+    assert "Figures come from 2 environments" in to_markdown(told)
+    assert to_facts(told)["made_with"][0] == {"machine": "another"}
+
+
 def test_the_report_is_the_same_bytes_each_time(told, tmp_path):
     for name in ("a", "b"):
         assert write_transfer_report(told, tmp_path / name) == tmp_path / name / "transfer.md"

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+from filelock import FileLock, Timeout
 
 from s2d_zoo.data.atomic import read_json, write_json
 from s2d_zoo.errors import ConfigError, SavedFileError
@@ -111,6 +112,26 @@ def checkpoint_folder(folder: Path, facts: dict[str, Any]) -> Path:
                 path.unlink()
     write_json(noted, facts)
     return folder
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """While one process works in a folder, which is made if need be, others are refused.
+
+    Raises:
+        ConfigError: if another one is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        msg = f"Another process is at work in {folder}. Wait for it, or give another --output."
+        raise ConfigError(msg) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _flat(facts: object, name: str = "") -> Iterator[tuple[str, object]]:

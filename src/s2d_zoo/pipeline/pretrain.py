@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.contract import RFContract
@@ -16,10 +15,10 @@ from s2d_zoo.data.datasets import LabelledImage
 from s2d_zoo.enhancer.dataset import ProbabilityMap
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.enhancer.training import EnhancerSettings, train_enhancer
-from s2d_zoo.errors import ConfigError
 from s2d_zoo.export.description import Attribution, ModelDetails, check_words
 from s2d_zoo.export.model_card import CardFacts
 from s2d_zoo.export.package import write_package
+from s2d_zoo.pipeline.cell_files import alone_in
 from s2d_zoo.pipeline.evaluation import Comparison, compare_on_images
 from s2d_zoo.pipeline.pretrain_sources import (
     SourceSettings,
@@ -94,13 +93,8 @@ def pretrain(
         DownloadError: if a dataset cannot be had.
         ConfigError: if the folder holds another training, or another process is at it.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(output / ".lock", timeout=0):
-            return _pretrain(settings, output, command=command, data_dir=data_dir, progress=progress)
-    except Timeout:
-        msg = f"Another process trains in {output}. Wait for it, or give another --output."
-        raise ConfigError(msg) from None
+    with alone_in(output):
+        return _pretrain(settings, output, command=command, data_dir=data_dir, progress=progress)
 
 
 def _pretrain(

@@ -25,11 +25,11 @@ from s2d_zoo.pipeline.quality_inputs import (
     TargetData,
     hash_images,
 )
-from s2d_zoo.pipeline.record import to_plain
+from s2d_zoo.pipeline.record import describe_environment, to_plain
 
 FORMAT: Final = "s2d-zoo/quality-cell"
 #: of how cells are computed, too
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 
 Kind: TypeAlias = Literal["probabilities", "pseudo-labels", "strokes-only", "ceiling", "direct"]
 #: those that are trained on the target; all but the ceiling on strokes
@@ -73,6 +73,7 @@ class CellResult:
     seconds: Mapping[str, float]  #: method → wall time that it takes with these strokes
     #: further figures: of the strokes, and of pseudo-labels
     figures: Mapping[str, float] = field(default_factory=dict)
+    made_with: Mapping[str, Any] = field(default_factory=describe_environment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +195,7 @@ def cell_to_json(result: CellResult, facts: Mapping[str, Any]) -> dict[str, Any]
         "scores": to_plain(result.scores),
         "seconds": dict(result.seconds),
         "figures": dict(result.figures),
+        "made_with": dict(result.made_with),
         "facts": dict(facts),
     }
 
@@ -216,4 +218,5 @@ def read_cell(path: Path, cell: Cell, facts: dict[str, Any], *, overwrite: bool 
             scores={method: QualityScore(**found["scores"][method]) for method in METHODS[cell.kind]},
             seconds={method: float(found["seconds"][method]) for method in METHODS[cell.kind]},
             figures={name: float(value) for name, value in found["figures"].items()},
+            made_with=dict(found["made_with"]),
         )

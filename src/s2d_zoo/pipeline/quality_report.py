@@ -1,6 +1,7 @@
 """The quality of an enhancer as figures (JSON), as tables with what they say (Markdown) and as a plot (SVG and PNG)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +21,10 @@ from s2d_zoo.pipeline.quality_summary import (
     summaries,
     verdicts,
 )
-from s2d_zoo.pipeline.record import describe_run, to_plain
+from s2d_zoo.pipeline.record import distinct_environments, environments_in_words, to_plain
 
 FORMAT: Final = "s2d-zoo/quality"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 _IN_WORDS: Final[Mapping[str, str]] = {
     "iou": "IoU",
     "dice": "Dice",
@@ -61,7 +62,6 @@ def write_quality_report(result: QualityResult, output: Path, *, command: str | 
 
 def to_facts(result: QualityResult, *, command: str | None = None) -> dict[str, Any]:
     """All figures, as plain JSON."""
-    run = describe_run("evaluate quality", options={}, hashes={}, seed=0)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -74,8 +74,7 @@ def to_facts(result: QualityResult, *, command: str | None = None) -> dict[str, 
         "settings": to_plain(result.settings),
         "targets": [_target_facts(target) for target in result.targets],
         "targets_not_finished": list(result.missing),
-        "versions": run["versions"],
-        "machine": run["machine"],
+        "made_with": _environments(result),
     }
 
 
@@ -91,7 +90,7 @@ def _target_facts(target: TargetResult) -> dict[str, Any]:
         "test_images": [one.name for one in data.test],
         "summaries": to_plain(summaries(target)),
         "comparisons": to_plain(comparisons(target)),
-        "cells": [to_plain(one) for one in target.cells],
+        "cells": [to_plain(replace(one, made_with={})) for one in target.cells],
     }
 
 
@@ -117,12 +116,17 @@ def to_markdown(result: QualityResult, *, command: str | None = None) -> str:
     for target in result.targets:
         lines += _section(target, settings.training_strokes)
     lines += [
-        "Seconds: wall time on this machine for features, fitting, pseudo-labels and training where there are such,",
+        *environments_in_words(_environments(result)),
+        "Seconds: wall time for features, fitting, pseudo-labels and training where there are such,",
         "and prediction on all test images; without the training of the enhancer, with that of the direct network.",
         "What the measures are: docs/how-to/measure-an-enhancer.md.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _environments(result: QualityResult) -> list[Mapping[str, Any]]:
+    return distinct_environments(one.made_with for target in result.targets for one in target.cells)
 
 
 def _seeds(result: QualityResult) -> str:

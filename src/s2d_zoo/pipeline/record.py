@@ -5,13 +5,14 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from pydantic import BaseModel
 
 from s2d_zoo._version import __version__
@@ -46,13 +47,42 @@ def describe_run(command: str, *, options: Mapping[str, Any], hashes: Mapping[st
         "options": {name: to_plain(value) for name, value in options.items()},
         "inputs": dict(sorted(hashes.items())),
         "seed": seed,
-        "versions": {
-            "s2d-zoo": __version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in _PACKAGES},
-        },
-        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "versions": _versions(),
+        "machine": _machine(),
     }
+
+
+def describe_environment() -> dict[str, Any]:
+    """What figures depend on besides inputs and settings, in their last bits or their seconds, as plain JSON."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"versions": _versions(), "machine": {**_machine(), "threads": torch.get_num_threads(), "gpu": gpu}}
+
+
+def distinct_environments(found: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Each one once, in the order in which they come."""
+    told: list[Mapping[str, Any]] = []
+    for one in found:
+        if one not in told:
+            told.append(one)
+    return told
+
+
+def environments_in_words(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for a report, if figures come from more than one."""
+    several = f"Figures come from {len(found)} environments (versions, processors, threads): see `made_with` as JSON."
+    return [several, ""] if len(found) > 1 else []
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "s2d-zoo": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def _machine() -> dict[str, Any]:
+    return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()}
 
 
 def to_plain(value: Any) -> Any:  # noqa: ANN401 - anything in, JSON out

@@ -9,14 +9,14 @@ from typing import Any, Final
 from s2d_zoo.data.atomic import write_json
 from s2d_zoo.data.scores import Score
 from s2d_zoo.errors import ConfigError
-from s2d_zoo.pipeline.cell_files import checkpoint_folder, read_finished, told_if_damaged
+from s2d_zoo.pipeline.cell_files import alone_in, checkpoint_folder, read_finished, told_if_damaged
 from s2d_zoo.pipeline.transfer_cells import Cell, CellResult, Models, cell_facts, load_models, plan_cells
 from s2d_zoo.pipeline.transfer_inputs import TransferData, TransferInputs, TransferSettings, read_transfer_data
 from s2d_zoo.pipeline.transfer_training import CellJob, Painting, run_cell
 
 FORMAT: Final = "s2d-zoo/transfer-cell"
 #: of how cells are computed, too
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 _CELLS, _CHECKPOINTS = "cells", "checkpoints"
 
 
@@ -56,7 +56,8 @@ def evaluate_transfer(
 
     Raises:
         UserInputError: for anything wrong with images, ground truth or strokes (also AxesError, ConfigError).
-        ConfigError: if a finished cell was made from something else, saying what, unless it is to be overwritten.
+        ConfigError: if a finished cell was made from something else, saying what, unless it is to be overwritten; or
+            another process is at work in the folder.
         PackageError: if a pretrained model cannot be used.
     """
     if output.exists() and not output.is_dir():
@@ -66,30 +67,31 @@ def evaluate_transfer(
     models = load_models(inputs, settings, data)
     cells = plan_cells(settings, with_base=models.base is not None)
     facts = {cell: cell_facts(cell, data, settings, models) for cell in cells}
-    kept = {cell: _read_cell(_file(output, cell), cell, facts[cell], overwrite=overwrite) for cell in cells}
-    results: list[CellResult] = []
-    painting: Painting | None = None
-    for number, cell in enumerate(cells, start=1):
-        finished = kept[cell]
-        if finished is None:
-            painting = _paint(cell, painting, data, settings)
-            if tell is not None:
-                tell(f"cell {number} of {len(cells)}: {cell}")
-            job = CellJob(
-                cell=cell,
-                data=data,
-                settings=settings,
-                models=models,
-                painting=painting,
-                folder=checkpoint_folder(output / _CHECKPOINTS / cell.name, facts[cell]),
-                progress=cell.start if progress else None,
-            )
-            finished = run_cell(job)
-            write_json(_file(output, cell), _to_json(finished, facts[cell]))
-            shutil.rmtree(job.folder, ignore_errors=True)
-        results.append(finished)
-    if (output / _CHECKPOINTS).is_dir() and not any((output / _CHECKPOINTS).iterdir()):
-        (output / _CHECKPOINTS).rmdir()
+    with alone_in(output):
+        kept = {cell: _read_cell(_file(output, cell), cell, facts[cell], overwrite=overwrite) for cell in cells}
+        results: list[CellResult] = []
+        painting: Painting | None = None
+        for number, cell in enumerate(cells, start=1):
+            finished = kept[cell]
+            if finished is None:
+                painting = _paint(cell, painting, data, settings)
+                if tell is not None:
+                    tell(f"cell {number} of {len(cells)}: {cell}")
+                job = CellJob(
+                    cell=cell,
+                    data=data,
+                    settings=settings,
+                    models=models,
+                    painting=painting,
+                    folder=checkpoint_folder(output / _CHECKPOINTS / cell.name, facts[cell]),
+                    progress=cell.start if progress else None,
+                )
+                finished = run_cell(job)
+                write_json(_file(output, cell), _to_json(finished, facts[cell]))
+                shutil.rmtree(job.folder, ignore_errors=True)
+            results.append(finished)
+        if (output / _CHECKPOINTS).is_dir() and not any((output / _CHECKPOINTS).iterdir()):
+            (output / _CHECKPOINTS).rmdir()
     n_kept = sum(one is not None for one in kept.values())
     return TransferResult(
         inputs=inputs, settings=settings, data=data, models=models, cells=tuple(results), n_kept=n_kept
@@ -121,6 +123,7 @@ def _to_json(result: CellResult, facts: dict[str, Any]) -> dict[str, Any]:
         "painted_px": result.painted_px,
         "strokes_sha256": result.strokes_sha256,
         "seconds": result.seconds,
+        "made_with": dict(result.made_with),
         "facts": facts,
     }
 
@@ -139,6 +142,7 @@ def _read_cell(path: Path, cell: Cell, facts: dict[str, Any], *, overwrite: bool
             painted_px=_numbers(found["painted_px"]),
             strokes_sha256=tuple(str(one) for one in found["strokes_sha256"]),
             seconds=float(found["seconds"]),
+            made_with=dict(found["made_with"]),
         )
 
 

@@ -1,7 +1,7 @@
 """Which cells a transfer curve has, and what decides the result of each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from s2d_zoo._version import __version__
@@ -13,7 +13,7 @@ from s2d_zoo.errors import ConfigError
 from s2d_zoo.pipeline.base_models import check_base_model, open_base_model
 from s2d_zoo.pipeline.cell_files import hash_array
 from s2d_zoo.pipeline.inputs import hash_path
-from s2d_zoo.pipeline.record import to_plain
+from s2d_zoo.pipeline.record import describe_environment, to_plain
 from s2d_zoo.pipeline.transfer_inputs import Start, TransferData, TransferInputs, TransferSettings
 from s2d_zoo.zoo.collection import find_model
 
@@ -59,6 +59,7 @@ class CellResult:
     painted_px: tuple[int, ...] = ()
     strokes_sha256: tuple[str, ...] = ()
     seconds: float = 0.0  #: wall time, that of the forest counted in every cell that needs it
+    made_with: Mapping[str, Any] = field(default_factory=describe_environment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

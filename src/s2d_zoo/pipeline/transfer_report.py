@@ -8,14 +8,14 @@ from typing import Any, Final, Literal, TypeAlias
 
 from s2d_zoo._version import __version__
 from s2d_zoo.data.atomic import atomic_write, write_json
-from s2d_zoo.pipeline.record import describe_run, to_plain
+from s2d_zoo.pipeline.record import distinct_environments, environments_in_words, to_plain
 from s2d_zoo.pipeline.summary import Summary
 from s2d_zoo.pipeline.transfer import TransferResult
 from s2d_zoo.pipeline.transfer_cells import METHODS, Kind
 from s2d_zoo.pipeline.transfer_plot import Curve, Point, draw_curves
 
 FORMAT: Final = "s2d-zoo/transfer"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 Measure: TypeAlias = Literal["iou", "dice"]
 _IN_WORDS: Final[Mapping[Measure, str]] = {"iou": "IoU", "dice": "Dice"}
 #: in which order they are told; the first three are trained, the others are what they are compared with
@@ -64,7 +64,6 @@ def curves(result: TransferResult, measure: Measure) -> tuple[Curve, ...]:
 def to_facts(result: TransferResult, *, command: str | None = None) -> dict[str, Any]:
     """All figures, as plain JSON."""
     models = result.models
-    run = describe_run("evaluate transfer", options={}, hashes={}, seed=0)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -89,8 +88,7 @@ def to_facts(result: TransferResult, *, command: str | None = None) -> dict[str,
             }
             for one in result.cells
         ],
-        "versions": run["versions"],
-        "machine": run["machine"],
+        "made_with": distinct_environments(one.made_with for one in result.cells),
     }
 
 
@@ -104,10 +102,11 @@ def to_markdown(result: TransferResult, *, command: str | None = None) -> str:
         *([f"Made by `{command}` with s2d-zoo {__version__}.", ""] if command else [f"s2d-zoo {__version__}.", ""]),
         f"- Enhancer `{models.enhancer.id}`{base}; {settings.segmentor.training.steps} training steps.",
         f"- Strokes on {_names([entry.name for entry in result.data.training])}, simulated from the ground truth.",
-        f"- Scores on {_names([entry.name for entry in result.data.test])} ({result.data.split}), which nothing was",
-        "  trained on: foreground at 0.5 against the ground truth, all test images taken together.",
+        f"- Scores on {_names([entry.name for entry in result.data.test])} ({result.data.split}), on which nothing was",
+        "  trained here: foreground at 0.5 against the ground truth, all test images taken together.",
         f"- {_seeds_in_words(settings.n_seeds)}",
         "",
+        *environments_in_words(distinct_environments(one.made_with for one in result.cells)),
         "![Score against strokes](transfer.svg)",
         "",
     ]

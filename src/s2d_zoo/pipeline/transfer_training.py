@@ -22,6 +22,7 @@ from s2d_zoo.finetune.finetuning import SegmentorSettings, apply_segmentor, fit_
 from s2d_zoo.finetune.pseudo_labels import stroke_labels
 from s2d_zoo.pipeline.cell_files import hash_array
 from s2d_zoo.pipeline.enhancer_finetuning import fit_enhancer
+from s2d_zoo.pipeline.record import Clock
 from s2d_zoo.pipeline.transfer_cells import METHODS, Cell, CellResult, Kind, Models
 from s2d_zoo.pipeline.transfer_inputs import TransferData, TransferSettings
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
@@ -114,12 +115,12 @@ def run_cell(job: CellJob) -> CellResult:
         ContractMismatchError: if the forest does not deliver what the enhancer takes.
         AxesError: if the base model takes other channels.
     """
-    begun = time.perf_counter()
+    clock = Clock(job.folder / "seconds.json")  # an interrupted training goes on counting
     needs_forest = job.cell.start in {"forest", "enhancer"}
     # another cell of the same strokes may have fitted it already
     known = job.strokes.forest_seconds if needs_forest else 0.0
-    scores = _RUNS[job.cell.start](job)
-    seconds = time.perf_counter() - begun + known
+    with clock.stage(job.cell.start):
+        scores = _RUNS[job.cell.start](job)
     strokes = job.painting.strokes if job.painting else []
     return CellResult(
         cell=job.cell,
@@ -127,7 +128,7 @@ def run_cell(job: CellJob) -> CellResult:
         strokes=tuple(split_strokes(one)[1] for one in strokes),
         painted_px=tuple(int(np.count_nonzero(one)) for one in strokes),
         strokes_sha256=tuple(hash_array(one) for one in strokes),
-        seconds=round(seconds, 2),
+        seconds=round(clock.seconds[job.cell.start] + known, 2),
     )
 
 
