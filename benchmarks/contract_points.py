@@ -11,7 +11,6 @@ not run again (--output keeps it); --only runs some of the parts, so that severa
 """
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -30,18 +29,24 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from s2d_zoo._version import __version__
 from s2d_zoo.contract import FilterName, RFContract
+from s2d_zoo.data.atomic import write_json
 from s2d_zoo.data.datasets import load_dataset
 from s2d_zoo.data.scores import score_masks
 from s2d_zoo.data.simulated_scribbles import simulate_scribbles
 from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.enhancer.pretrained import load_enhancer
+from s2d_zoo.pipeline.cell_files import read_finished
 from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.rf_adapter.classifier import ForestSettings, PixelClassifier
 from s2d_zoo.rf_adapter.features import FILTERS, SCALES, FeatureSelection
+from s2d_zoo.rf_adapter.source_forests import hash_sources
 from s2d_zoo.zoo.collection import find_model
 
+FORMAT: Final = "s2d-zoo/contract-points"
+FORMAT_VERSION: Final = 1  #: of how it is measured, too
 TARGETS: Final = ("nuclei_gowt1", "nuclei_hela")
 ENHANCER: Final = "nuclei-fluo-2d"
 N_STROKES: Final = 10
@@ -274,17 +279,27 @@ def run_part(part: str, options: argparse.Namespace) -> Figures:
     """Scores by variant and target, one entry for each seed; finished ones are read."""
     package = find_model(ENHANCER)
     enhancer = load_enhancer(package)
-    folder = options.output / hash_path(package)[:8]  # another enhancer is another run
-    folder.mkdir(parents=True, exist_ok=True)
     figures: Figures = {}
     for name in TARGETS:
+        images = [hash_sources(load_dataset(name, split, data_dir=options.data_dir)) for split in ("train", "test")]
         for seed in SEEDS:
-            kept = folder / f"{part}-{name}-{seed}.json"
-            if not kept.exists():
+            facts = {
+                "s2d_zoo_version": __version__,
+                "part": part,
+                "target": name,
+                "images": images,
+                "strokes": N_STROKES,
+                "seed": seed,
+                "enhancer": hash_path(package),
+            }
+            kept = options.output / f"{part}-{name}-{seed}.json"
+            found = read_finished(kept, facts, form=FORMAT, version=FORMAT_VERSION, what="a comparison of forests")
+            if found is None:
                 target = load_target(name, options.data_dir, with_features=part != "pixel_size")
-                found = PARTS[part](enhancer, target, seed)
-                kept.write_text(json.dumps(found), encoding="utf-8")
-            for variant, scores in json.loads(kept.read_text(encoding="utf-8")).items():
+                scores = PARTS[part](enhancer, target, seed)
+                found = {"format": FORMAT, "format_version": FORMAT_VERSION, "scores": scores, "facts": facts}
+                write_json(kept, found)
+            for variant, scores in found["scores"].items():
                 figures.setdefault(variant, {}).setdefault(name, []).append(scores)
     return figures
 

@@ -35,6 +35,7 @@ from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.enhancer.pretrained import load_enhancer
 from s2d_zoo.export import weights
 from s2d_zoo.pipeline.fusion import Fused, FusionSettings, fuse
+from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
 from s2d_zoo.rf_adapter.persistence import load_classifier
@@ -251,7 +252,10 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, help="folder with local copies of the datasets")
     parser.add_argument("--runs", type=Path, default=Path("build/nuclei_transfer"), help="of nuclei_transfer.py")
     options = parser.parse_args()
-    adapted = next(options.runs.glob(f"{TARGET}-*")) / "adapted"
+    adapted = options.runs / f"{TARGET}-{hash_path(find_model(ENHANCER))[:8]}" / "adapted"
+    if not adapted.is_dir():
+        msg = f"{adapted} is not there: run benchmarks/nuclei_transfer.py first."
+        raise SystemExit(msg)
     report = json.loads((adapted / "report.json").read_text(encoding="utf-8"))
     enhancer = load_enhancer(find_model(ENHANCER))
     classifier = load_classifier(adapted / "classifier.safetensors")

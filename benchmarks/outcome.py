@@ -1,12 +1,10 @@
 """What a benchmark found, and the command that found it: one table for people, one JSON for programs."""
 
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from s2d_zoo.cli.long_runs import command_line
+from s2d_zoo.data.atomic import atomic_write, write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -16,14 +14,14 @@ def command_of(script: str) -> str:
     return command_line("python", f"benchmarks/{Path(script).name}")
 
 
-def write_outcome(name: str, table: str, figures: Mapping[str, Any]) -> None:
+def write_outcome(name: str, table: str, figures: object) -> None:
     """Write results/name.md and .json, and show the table."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(RESULTS / f"{name}.json", figures)
     write_table(name, table)
 
 
 def write_table(name: str, table: str) -> None:
     """Write results/name.md, and show it."""
-    (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
+    with atomic_write(RESULTS / f"{name}.md") as written:
+        written.write_text(table, encoding="utf-8")
     sys.stdout.write(table)

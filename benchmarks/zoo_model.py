@@ -38,6 +38,7 @@ from s2d_zoo.pipeline.inputs import AdaptInputs, hash_path
 from s2d_zoo.pipeline.job import AdaptSettings
 from s2d_zoo.pipeline.record import to_plain
 from s2d_zoo.pipeline.report import summarise, write_report
+from s2d_zoo.rf_adapter.source_forests import hash_sources
 from s2d_zoo.zoo.collection import find_model
 from s2d_zoo.zoo.download import download_model
 
@@ -86,7 +87,7 @@ def write_inputs(folder: Path, data_dir: Path) -> AdaptInputs:
     )
 
 
-def run(output: Path, data_dir: Path) -> dict[str, Any]:
+def run(output: Path, data_dir: Path, *, overwrite: bool) -> dict[str, Any]:
     """Adapt, or take the result that is there."""
     base = data_dir / "zoo" / "unet2d_nuclei_broad"
     segmentor = SegmentorSettings()
@@ -102,10 +103,13 @@ def run(output: Path, data_dir: Path) -> dict[str, Any]:
         "settings": to_plain(settings),
         "enhancer": hash_path(find_model(ENHANCER)),
         "base model": hash_path(base),
+        "images": [hash_sources(load_dataset("nuclei_gowt1", split, data_dir=data_dir)) for split in ("train", "test")],
         "strokes": [N_PAINTED, N_STROKES],
     }
     path = output / "figures.json"
-    found = read_finished(path, facts, form=FORMAT, version=FORMAT_VERSION, what="a finetuned model")
+    found = read_finished(
+        path, facts, form=FORMAT, version=FORMAT_VERSION, what="a finetuned model", overwrite=overwrite
+    )
     if found is not None:
         return found
     download(base, output / "cache")
@@ -188,8 +192,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with local copies of data and zoo model")
     parser.add_argument("--output", type=Path, default=Path("build/zoo_model"), help="folder for the run")
+    parser.add_argument("--overwrite", action="store_true", help="run again what was made from something else")
     options = parser.parse_args()
-    figures = run(options.output, options.data_dir)
+    figures = run(options.output, options.data_dir, overwrite=options.overwrite)
     # the server on this machine is that of the tests
     write_outcome("zoo_model", to_markdown(figures, f"PYTHONPATH=. {command_of(__file__)}"), figures)
 
