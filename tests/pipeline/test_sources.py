@@ -41,6 +41,15 @@ def describe(data):
 # ---- strokes
 
 
+def test_a_test_image_that_was_painted_on_is_refused_whatever_its_name(files, tmp_path, nuclei):
+    copy, other = tmp_path / "copy.tif", tmp_path / "other.tif"
+    write_image(copy, nuclei[0])
+    write_image(other, nuclei[0] + 1)
+    with pytest.raises(UserInputError, match=r"copy\.tif is also one to paint on \(raw\.tif\)"):
+        read_inputs(files("raw", "strokes", test_images=(other, copy)))
+    assert len(read_inputs(files("raw", "strokes", test_images=(other,))).test_images) == 1
+
+
 def test_strokes_are_read_and_a_forest_is_to_be_fitted_on_them(files):
     data = read_inputs(files("raw", "strokes"))
     assert data.names == ("raw.tif",)

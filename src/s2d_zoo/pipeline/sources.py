@@ -1,7 +1,7 @@
 """The files that a user gave to `adapt`, read, checked against each other, and with what is known of the classifier."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from s2d_zoo.contract import ClassContract, ForestContract, ProbabilityPredictor
 from s2d_zoo.data.axes import check_same_space, count_space_dims, space_dims
 from s2d_zoo.data.images import read_image, read_labels
 from s2d_zoo.data.scribbles import count_classes, read_scribbles
-from s2d_zoo.errors import AxesError, ConfigError, ScribbleError
+from s2d_zoo.errors import AxesError, ConfigError, ScribbleError, UserInputError
+from s2d_zoo.pipeline.cell_files import hash_array
 from s2d_zoo.pipeline.inputs import AdaptInputs
 from s2d_zoo.pipeline.probabilities import check_image, read_maps, with_pixel_size
 from s2d_zoo.pipeline.projects import choose_foreground, open_ilastik_project
@@ -85,7 +86,7 @@ def read_inputs(
         ImageFileError, ProjectFileError: for a file that cannot be read.
         ScribbleError: for strokes that nothing can be learnt from.
         AxesError: for files that do not cover the same pixels, or differ in channels or dimensions.
-        UserInputError: for NaN in an image, or labels that are no integers.
+        UserInputError: for NaN in an image, labels that are no integers, or a test image that is painted on.
         ConfigError: for a foreground that does not exist, or cannot be told.
     """
     if inputs.ilastik_project is not None:
@@ -116,6 +117,9 @@ def read_inputs(
                 f"{name} has {dict(image.sizes)}."
             )
             raise AxesError(msg)
+    refuse_seen(
+        zip(source.names, source.images, strict=True), zip(names[len(source.names) :], test_images, strict=True)
+    )
     return AdaptData(
         names=source.names,
         images=source.images,
@@ -128,6 +132,26 @@ def read_inputs(
         selection=source.selection,
         found_images=source.found_images,
     )
+
+
+def refuse_seen(painted: Iterable[tuple[str, xr.DataArray]], tests: Iterable[tuple[str, xr.DataArray]]) -> None:
+    """Refuse to test on an image that is painted on, whatever its file is called.
+
+    Args:
+        painted: names and images with strokes.
+        tests: names and images that are for scores only.
+
+    Raises:
+        UserInputError: naming both.
+    """
+    known = {hash_array(image): name for name, image in painted}
+    for name, image in tests:
+        if (twin := known.get(hash_array(image))) is not None:
+            msg = (
+                f"The test image {name} is also one to paint on ({twin}): scores on it would praise what was learnt by "
+                "heart. Give another one."
+            )
+            raise UserInputError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

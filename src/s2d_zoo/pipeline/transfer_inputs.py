@@ -14,8 +14,8 @@ from s2d_zoo.data.datasets import LabelledImage, load_dataset
 from s2d_zoo.data.images import read_image, read_labels
 from s2d_zoo.errors import AxesError, ConfigError, UserInputError
 from s2d_zoo.finetune.finetuning import FINETUNING_RATE, SegmentorSettings
-from s2d_zoo.pipeline.cell_files import hash_array
 from s2d_zoo.pipeline.enhancer_finetuning import EnhancerFinetuneSettings
+from s2d_zoo.pipeline.sources import refuse_seen
 from s2d_zoo.rf_adapter.classifier import ForestSettings
 from s2d_zoo.types import CHANNEL
 
@@ -194,14 +194,8 @@ def _check(data: TransferData) -> None:
     for entry in data.training:
         _check_both(entry.name, [entry.labels], "strokes of both classes are painted on every image")
     _check_both("all test images together", [entry.labels for entry in data.test], "scores would mean nothing")
-    painted = {hash_array(entry.image): entry.name for entry in data.training}
-    for entry in data.test:
-        if hash_array(entry.image) in painted:
-            msg = (
-                f"The test image {entry.name} is also one to paint on ({painted[hash_array(entry.image)]}): scores on "
-                "it would praise what was learnt by heart. Give another one."
-            )
-            raise UserInputError(msg)
+    painted, tests = ([(entry.name, entry.image) for entry in some] for some in (data.training, data.test))
+    refuse_seen(painted, tests)
 
 
 def _check_both(name: str, truth: Sequence[xr.DataArray], why: str) -> None:
