@@ -13,6 +13,7 @@ from s2d_zoo.contract_fit import Misfit, check_fit, matching_channels, rescale_f
 from s2d_zoo.data.axes import as_image
 from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.packaged_model import PackagedModel
+from s2d_zoo.data.resizing import resize_by, resize_to
 from s2d_zoo.errors import ConfigError, ContractMismatchError
 from s2d_zoo.types import CHANNEL, OUTPUT_CHANNELS
 
@@ -82,8 +83,8 @@ class Enhancer:
         probabilities = as_image(probabilities, what="probabilities")
         _check_values(probabilities, delivered)
         fed = probabilities.isel({CHANNEL: list(matching_channels(self.contract, delivered))})
-        enhanced = self._apply(_resize(fed, factor=rescale), progress)
-        return _resize(enhanced, sizes=fed).assign_attrs(probabilities.attrs)
+        enhanced = self._apply(resize_by(fed, rescale), progress)
+        return resize_to(enhanced, y=fed.sizes["y"], x=fed.sizes["x"]).assign_attrs(probabilities.attrs)
 
     def _apply(self, fed: xr.DataArray, progress: str | None) -> xr.DataArray:
         if isinstance(self.model, UNet):
@@ -117,16 +118,3 @@ def _check_values(probabilities: xr.DataArray, delivered: RFContract) -> None:
     if not (low >= 0 and high <= 1 + 1e-5):  # also true for NaN
         msg = f"Probabilities must lie in 0…1, found {low:g}…{high:g}. A uint8 export must be divided by 255."
         raise ContractMismatchError(msg)
-
-
-def _resize(array: xr.DataArray, *, factor: float | None = None, sizes: xr.DataArray | None = None) -> xr.DataArray:
-    """Resize in plane, linearly, by a factor or to the size of another array."""
-    if sizes is not None:
-        wanted = {dim: sizes.sizes[dim] for dim in ("y", "x")}
-    else:
-        wanted = {dim: max(1, round(array.sizes[dim] * (factor or 1.0))) for dim in ("y", "x")}
-    if all(array.sizes[dim] == size for dim, size in wanted.items()):
-        return array
-    zoom = [wanted[str(dim)] / array.sizes[dim] if dim in wanted else 1.0 for dim in array.dims]
-    resized = ndimage.zoom(array.values, zoom, order=1, mode="nearest", grid_mode=True).astype(np.float32)
-    return xr.DataArray(resized, dims=array.dims, coords={CHANNEL: array[CHANNEL]} if CHANNEL in array.coords else {})

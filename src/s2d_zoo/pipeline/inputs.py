@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.errors import ConfigError
 
 _CHUNK: Final = 1 << 20
@@ -106,11 +107,11 @@ def hash_path(path: Path) -> str:
     """SHA-256 of a file, or of all files of a folder in order of name; of ``file.h5:/key``, of the file."""
     if not path.exists() and ":" in str(path):
         path = Path(str(path).rsplit(":", maxsplit=1)[0])
+    if not path.is_dir():
+        return sha256_of(path)
     digest = hashlib.sha256()
-    members = sorted(member for member in path.rglob("*") if member.is_file()) if path.is_dir() else [path]
-    for member in members:
-        if path.is_dir():
-            digest.update(str(member.relative_to(path)).encode())
+    for member in sorted(member for member in path.rglob("*") if member.is_file()):
+        digest.update(str(member.relative_to(path)).encode())
         with member.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)

@@ -16,6 +16,7 @@ from s2d_zoo.export.description import Attribution, check_words
 from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.finetune.pseudo_labels import DEFAULT_CONFIDENCE
 from s2d_zoo.pipeline.base_models import OpenedBase, check_base_model, open_base_model
+from s2d_zoo.pipeline.cell_files import differing
 from s2d_zoo.pipeline.fusion import FusionSettings
 from s2d_zoo.pipeline.inputs import AdaptInputs, hash_path
 from s2d_zoo.pipeline.record import describe_run
@@ -254,17 +255,7 @@ def _check_same_run(path: Path, run: dict[str, Any]) -> None:
         msg = f"There is no run to resume: {path} is missing. Leave --resume out to begin."
         raise ConfigError(msg)
     found = read_json(path)
-    changed = _differences(run, found)
+    changed = differing(run, found)
     if changed:
         msg = f"{path} is of a run with other {', '.join(changed)}. Resume with the same files, options and versions."
         raise ConfigError(msg)
-
-
-def _differences(one: object, other: object, name: str = "") -> list[str]:
-    """Names of what differs, as ``settings.seed``."""
-    if one == other:
-        return []
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return [name or "content"]
-    keys = sorted({*one, *other})
-    return [found for key in keys for found in _differences(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))]

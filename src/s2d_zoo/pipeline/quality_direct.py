@@ -12,19 +12,18 @@ import numpy as np
 import torch
 import xarray as xr
 from monai.transforms import Compose, RandAdjustContrast, RandGaussianNoise, RandGaussianSmooth
-from scipy import ndimage
 from torch.utils.data import Subset
 
 from s2d_zoo.architectures.unet import UNet
 from s2d_zoo.data.datasets import LabelledImage
 from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.patches import IMAGE, TARGET, PatchDataset, PatchSettings, PatchSource, Sample, without_metadata
+from s2d_zoo.data.resizing import resize_by, resize_to
 from s2d_zoo.data.targets import foreground_and_boundary
 from s2d_zoo.enhancer.training import ForegroundAndBoundary
 from s2d_zoo.pipeline.quality_cells import Measured
 from s2d_zoo.pipeline.quality_inputs import DirectSettings, QualitySources
 from s2d_zoo.trainer import train
-from s2d_zoo.types import CHANNEL
 
 #: percentiles that become 0 and 1
 _LOW, _HIGH = 1.0, 99.8
@@ -77,8 +76,7 @@ def apply_direct(model: UNet, image: xr.DataArray, *, rescale: float = 1.0) -> x
     """
     grey = normalise(image)
     height, width = grey.sizes["y"], grey.sizes["x"]
-    resized = _resize(grey, max(1, round(height * rescale)), max(1, round(width * rescale)))
-    return _resize(apply_network(model, resized), height, width)
+    return resize_to(apply_network(model, resize_by(grey, rescale)), y=height, x=width)
 
 
 def normalise(image: xr.DataArray) -> xr.DataArray:
@@ -127,13 +125,3 @@ class _Finish:
         instances = xr.DataArray(np.round(sample[TARGET][0].numpy()).astype(np.int32), dims=("y", "x"))
         target = torch.as_tensor(foreground_and_boundary(instances).values.astype(np.float32))
         return {**sample, IMAGE: image, TARGET: target}
-
-
-def _resize(array: xr.DataArray, height: int, width: int) -> xr.DataArray:
-    """Resize channel y x linearly, as an enhancer resizes probabilities."""
-    sizes = array.sizes["y"], array.sizes["x"]
-    if sizes == (height, width):
-        return array
-    zoom = (1.0, height / sizes[0], width / sizes[1])
-    values = ndimage.zoom(array.values, zoom, order=1, mode="nearest", grid_mode=True).astype(np.float32)
-    return xr.DataArray(values, dims=(CHANNEL, "y", "x"))

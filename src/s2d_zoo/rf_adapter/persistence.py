@@ -22,7 +22,6 @@ from s2d_zoo.rf_adapter.flat_forest import FlatForest
 
 FORMAT: Final = "s2d-zoo/pixel-classifier"
 FORMAT_VERSION: Final = 1
-SUFFIX: Final = ".safetensors"
 
 
 def save_classifier(classifier: PixelClassifier, path: Path | str) -> Path:
