@@ -67,7 +67,9 @@ VARIANTS: Mapping[str, Variant] = {
     "crops-50": Variant(words="50 forests on random dense crops, no stages", forests="crops"),
     "one-microscope-50": Variant(words="50 forests, images only as they are", forests="one-microscope"),
     "upright": Variant(words="all patches only flipped and turned by right angles", enhancer=_cut(upright=1.0)),
-    "no-variation": Variant(words="probabilities not varied", enhancer=_varied(temperature=0.0)),
+    "no-variation": Variant(
+        words="probabilities not varied", enhancer=_varied(temperature=0.0, offset=0.0, drift=0.0, blur=0.0, noise=0.0)
+    ),
     "gamma": Variant(words="a power in place of the temperature", enhancer=_with_gamma),
     "smoothing": Variant(words="smoothing and noise, too", enhancer=_varied(blur=1.5, noise=0.08)),
     "label-noise": Variant(words="one in ten objects missing in the target", enhancer=_varied(missing=0.1)),
