@@ -179,13 +179,17 @@ def test_a_fused_package_states_the_tolerances_that_were_measured(fused_package,
 
 
 def test_parts_that_give_something_else_widen_the_tolerance(fused_parts, fused, facts, tmp_path):
+    def give_more(values):  # than the fused network itself: in the real parts, rounding turns trees on some processors
+        with torch.inference_mode():
+            return fused_parts.model(torch.from_numpy(values)).numpy() + np.float32(3e-4)
+
     path = write_package(
         fused_parts.model,
         fused,
         fused_parts.image,
         tmp_path / "fused.zip",
         facts=facts,
-        unfused=lambda values: fused_parts.unfused(values) + np.float32(3e-4),
+        unfused=give_more,
     )
     own = yaml.safe_load(members_of(path)["rdf.yaml"])["config"]["s2d_zoo"]["fused"]
     assert own["tolerance"]["absolute"] == 5e-3
