@@ -23,9 +23,7 @@ class Variant:
     forests: str = "recipe"  #: a set of `forest_sets`
     further: str | None = None  #: a second set, all of it
     n_forests: int | None = None  #: as many, evenly over the stages; all where None
-    steps: int | None = (
-        STEPS  #: those of the recipe where None, that is: the bundled enhancer, which is not trained again
-    )
+    steps: int | None = STEPS  #: None: the bundled enhancer is scored, and nothing trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

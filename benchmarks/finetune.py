@@ -15,6 +15,7 @@ run again.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -230,7 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with local copies of the datasets")
     parser.add_argument("--precision", choices=get_args(Precision), default=SegmentorSettings().training.precision)
-    parser.add_argument("--target", action="append", help="only this one, without writing the table")
+    parser.add_argument("--target", action="append", help="only this one; its table is shown, not written")
     options = parser.parse_args()
     training = replace(SegmentorSettings().training, precision=options.precision)
     targets = (
@@ -242,9 +243,12 @@ def main() -> None:
         if options.target and target.name not in options.target:
             continue
         results[target.name] = measure(target, training, options.data_dir)
+    chosen = [target for target in targets if target.name in results]
+    table = to_markdown(results, chosen, training, command_of(__file__))
     if options.target:
-        return
-    write_table("finetune", to_markdown(results, targets, training, command_of(__file__)))
+        sys.stdout.write(table)
+    else:
+        write_table("finetune", table)
 
 
 if __name__ == "__main__":
