@@ -1,8 +1,7 @@
 """What does it cost to have filters, forest and enhancer in one network, and is it still the same?
 
-`benchmarks/nuclei_transfer.py` must have run: its forests, fitted by `adapt` on ten strokes per class, and its scores
-are used here. A forest fitted on 4000 labelled pixels stands for the large ones. Times are medians of several runs
-that alternate, on one image of 512 x 512 px.
+One forest is fitted on ten simulated strokes per class; another, on 4000 labelled pixels, stands for the large ones.
+Times are medians of several runs that alternate, on one image of 512 x 512 px.
 
     python benchmarks/fused.py --data-dir ../shared/data
 
@@ -10,13 +9,13 @@ Writes benchmarks/results/fused.md and .json.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,25 @@ import numpy as np
 import onnxruntime
 import torch
 import xarray as xr
-from outcome import write_outcome
+from outcome import command_of, write_outcome
 
 from s2d_zoo._version import __version__
 from s2d_zoo.architectures.pixel_forest import FilterBank
 from s2d_zoo.data.datasets import load_dataset
 from s2d_zoo.data.network import apply_network
 from s2d_zoo.data.scores import score_masks
+from s2d_zoo.data.simulated_scribbles import simulate_scribbles
 from s2d_zoo.data.targets import binary_classes
 from s2d_zoo.enhancer.pretrained import load_enhancer
 from s2d_zoo.export import weights
 from s2d_zoo.pipeline.fusion import Fused, FusionSettings, fuse
-from s2d_zoo.pipeline.inputs import hash_path
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.rf_adapter.features import FeatureSelection
-from s2d_zoo.rf_adapter.persistence import load_classifier
 from s2d_zoo.zoo.collection import find_model
 
 ENHANCER = "nuclei-fluo-2d"
 TARGET = "nuclei_gowt1"
+N_STROKES = 10  #: per class
 SIZE = 512
 #: px; a little more than the filters reach
 BORDER = 40
@@ -70,6 +69,13 @@ run()
 print(kilobytes("VmHWM") - before)
 """
 LIMITS = (FusionSettings(), FusionSettings(trees=50), FusionSettings(trees=20), FusionSettings(max_depth=6))
+
+
+def strokes_forest(data_dir: Path | None) -> PixelClassifier:
+    """Fitted on strokes on the first training image of the target."""
+    first = load_dataset(TARGET, "train", data_dir=data_dir)[0]
+    strokes = simulate_scribbles(binary_classes(first.labels), n_strokes=N_STROKES, seed=0)
+    return PixelClassifier(random_state=0).fit(first.image, strokes)
 
 
 def large_forest(data_dir: Path | None) -> PixelClassifier:
@@ -144,10 +150,10 @@ def timed(call: Callable[[], np.ndarray[Any, Any]]) -> tuple[float, np.ndarray[A
     return time.perf_counter() - begin, output
 
 
-def score(fused: Fused, data_dir: Path | None) -> float:
-    """Foreground IoU at 0.5 on all test images of the target, by the fused network."""
+def score(network: Callable[[xr.DataArray], xr.DataArray], data_dir: Path | None) -> float:
+    """Foreground IoU at 0.5 on all test images of the target."""
     tests = load_dataset(TARGET, "test", data_dir=data_dir)
-    masks = [apply_network(fused.model, entry.image).values[0] >= 0.5 for entry in tests]
+    masks = [network(entry.image).values[0] >= 0.5 for entry in tests]
     return score_masks(masks, [entry.labels.values > 0 for entry in tests]).iou
 
 
@@ -169,29 +175,33 @@ def compare_filters(image: xr.DataArray) -> dict[str, dict[str, float]]:
     }
 
 
+def not_fused(fused: Fused, image: xr.DataArray) -> xr.DataArray:
+    """What `adapt` calls enhanced: the whole forest's probabilities, which the enhancer mirrors at the border."""
+    forest = fused.original
+    return fused.enhancer.enhance(forest.predict_proba(image), forest.contract)
+
+
 def compare_at_border(fused: Fused, image: xr.DataArray) -> dict[str, float]:
     """Largest difference between what `adapt` calls fused and enhanced, near the border of an image and inside."""
-    contract = fused.original.contract
-    enhanced = fused.enhancer.enhance(fused.original.predict_proba(image), contract)
-    difference = np.abs(apply_network(fused.model, image).values - enhanced.values)
+    difference = np.abs(apply_network(fused.model, image).values - not_fused(fused, image).values)
     inside = difference[:, BORDER:-BORDER, BORDER:-BORDER]
     near = difference.copy()
     near[:, BORDER:-BORDER, BORDER:-BORDER] = 0
     return {"border": float(near.max()), "inside": float(inside.max())}
 
 
-def to_markdown(figures: dict[str, Any]) -> str:
+def to_markdown(figures: dict[str, Any], command: str) -> str:
     """Two tables: accuracy, and cost."""
     lines = [
         "# One network instead of filters, forest and enhancer",
         "",
-        f"Made by `python benchmarks/fused.py --data-dir ../shared/data` with s2d-zoo {__version__}, enhancer",
+        f"Made by `{command}` with s2d-zoo {__version__}, enhancer",
         f"`{ENHANCER}`; {torch.get_num_threads()} cores.",
         "",
         "## Accuracy",
         "",
-        f"Foreground IoU at 0.5 on the test split of {TARGET}; forest by `adapt` from ten strokes per class.",
-        f"Not fused (as `adapt` scores it): {figures['unfused_iou']:.4f}.",
+        f"Foreground IoU at 0.5 on the test split of {TARGET}; forest fitted on {N_STROKES} strokes per class of one",
+        f"training image, seed 0. Not fused: {figures['unfused_iou']:.4f}.",
         "",
         "| fused | IoU | difference | pixels of the training image that change sides |",
         "|---|---|---|---|",
@@ -250,15 +260,9 @@ def main() -> None:
     """Measure everything and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, help="folder with local copies of the datasets")
-    parser.add_argument("--runs", type=Path, default=Path("build/nuclei_transfer"), help="of nuclei_transfer.py")
     options = parser.parse_args()
-    adapted = options.runs / f"{TARGET}-{hash_path(find_model(ENHANCER))[:8]}" / "adapted"
-    if not adapted.is_dir():
-        msg = f"{adapted} is not there: run benchmarks/nuclei_transfer.py first."
-        raise SystemExit(msg)
-    report = json.loads((adapted / "report.json").read_text(encoding="utf-8"))
     enhancer = load_enhancer(find_model(ENHANCER))
-    classifier = load_classifier(adapted / "classifier.safetensors")
+    classifier = strokes_forest(options.data_dir)
     training = load_dataset(TARGET, "train", data_dir=options.data_dir)[0].image
     accuracy, cost = {}, {}
     for limits in LIMITS:
@@ -266,21 +270,22 @@ def main() -> None:
         loss = fused.loss([training])
         kept = {"trees": limits.trees, "depth": limits.max_depth}
         name = ", ".join(f"{key} {value}" for key, value in kept.items() if value) or "whole forest"
-        accuracy[name] = {"iou": score(fused, options.data_dir), "changed": None if loss is None else loss.changed}
+        iou = score(partial(apply_network, fused.model), options.data_dir)
+        accuracy[name] = {"iou": iou, "changed": None if loss is None else loss.changed}
         cost[f"strokes, {name}"] = measure(fused, training)
     large = large_forest(options.data_dir)
     picture = load_dataset("mito_vnc", "train", data_dir=options.data_dir)[0].image
     for name, limits in (("whole forest", FusionSettings()), ("depth 10", FusionSettings(max_depth=10))):
         cost[f"4000 labelled px, {name}"] = measure(fuse(large, enhancer, limits), picture)
+    whole = fuse(classifier, enhancer, FusionSettings())
     figures = {
-        "unfused_iou": report["scores"]["test"]["enhanced"]["iou"],
-        "fused_iou_of_adapt": report["scores"]["test"]["fused"]["iou"],
+        "unfused_iou": score(partial(not_fused, whole), options.data_dir),
         "filters": {TARGET: compare_filters(training), "mito_vnc": compare_filters(picture)},
-        "border": compare_at_border(fuse(classifier, enhancer, FusionSettings()), training),
+        "border": compare_at_border(whole, training),
         "accuracy": accuracy,
         "cost": cost,
     }
-    write_outcome("fused", to_markdown(figures), figures)
+    write_outcome("fused", to_markdown(figures, command_of(__file__)), figures)
 
 
 if __name__ == "__main__":
