@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from s2d_zoo.data.datasets import describe_dataset
 from s2d_zoo.errors import ConfigError
+from s2d_zoo.pipeline.pretrain_sources import median_diameter, source_images
 from s2d_zoo.pipeline.quality_inputs import QualityTarget
 from s2d_zoo.pipeline.recipes import read_recipe
 from s2d_zoo.trainer import TrainingSettings
@@ -113,9 +115,22 @@ def test_published_recipes_are_named_by_their_id_and_grow_a_hundred_forests(path
     assert recipe.id == path.stem
     assert recipe.pretrain.forests.n_forests >= 100
     assert recipe.pretrain.forests.n_stages > 1
-    low, high = recipe.pretrain.forests.microscopes.zoom
-    assert low < high
+    few, many = recipe.pretrain.forests.strokes
+    assert many >= 10 * few
     assert recipe.targets
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_published_recipes_grow_forests_at_several_pixel_sizes(path, realdata_dir):
+    settings = read_recipe(path).pretrain
+    low, high = settings.forests.microscopes.zoom
+    if low == high:  # then the source itself must be of several magnifications
+        images, _ = source_images(settings.source, realdata_dir, seed=settings.seed)
+        of_a_data_set = [one for one in images if one.dataset]  # not simulated
+        low, high = np.percentile([median_diameter([one]) for one in of_a_data_set], (10, 90))
+        assert high > 2 * low
+    assert low < high
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
