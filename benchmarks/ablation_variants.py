@@ -11,7 +11,7 @@ from s2d_zoo.enhancer.dataset import ProbabilityVariation
 from s2d_zoo.enhancer.training import EnhancerSettings
 from s2d_zoo.rf_adapter.source_forests import SourceForestSettings
 
-STEPS, RIVAL = 1500, 6000
+STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +82,6 @@ VARIANTS: Mapping[str, Variant] = {
         words="16 channels, at most 128", enhancer=lambda settings: replace(settings, features=16, max_features=128)
     ),
     "bundled": Variant(words="the bundled enhancer: all steps of the recipe", steps=None),
-    "rival": Variant(
-        words=f"16 channels, at most 128, all patches upright; {RIVAL} steps",
-        enhancer=lambda settings: _cut(upright=1.0)(replace(settings, features=16, max_features=128)),
-        steps=RIVAL,
-    ),
 }
 
 
