@@ -12,6 +12,7 @@ from s2d_zoo.enhancer.training import EnhancerSettings
 from s2d_zoo.rf_adapter.source_forests import SourceForestSettings
 
 STEPS = 1000
+SIZE = 192  #: px of a patch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Variant:
     forests: str = "recipe"  #: a set of `forest_sets`
     further: str | None = None  #: a second set, all of it
     n_forests: int | None = None  #: as many, evenly over the stages; all where None
-    steps: int | None = STEPS  #: None: the bundled enhancer is scored, and nothing trained
+    bundled: bool = False  #: the bundled enhancer is scored, and nothing trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ VARIANTS: Mapping[str, Variant] = {
     "wide": Variant(
         words="16 channels, at most 128", enhancer=lambda settings: replace(settings, features=16, max_features=128)
     ),
-    "bundled": Variant(words="the bundled enhancer: all steps of the recipe", steps=None),
+    "bundled": Variant(words="the bundled enhancer: all steps of the recipe", bundled=True),
 }
 
 

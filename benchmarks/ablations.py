@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from ablation_variants import STEPS, VARIANTS, Variant, forest_sets
+from ablation_variants import SIZE, STEPS, VARIANTS, Variant, forest_sets
 from outcome import RESULTS, command_of, write_table
 
 from s2d_zoo._version import __version__
@@ -94,7 +94,7 @@ def run(name: str, settings: PretrainSettings, places: Places, *, overwrite: boo
         return found
     fewer = replace(settings.forests, n_forests=24, seed=settings.seed + 1)
     held_out = _grown(validation, places.output / "forests-validation", fewer, "validation forests").maps()
-    if variant.steps is None:
+    if variant.bundled:
         enhancer = load_enhancer(find_model(RECIPE))
     else:
         maps, contract = _forests(name, settings, training, places)
@@ -124,7 +124,7 @@ def run(name: str, settings: PretrainSettings, places: Places, *, overwrite: boo
 
 def _how(variant: Variant, settings: PretrainSettings) -> dict[str, Any]:
     """What decides the network of a variant, as plain JSON."""
-    if variant.steps is None:
+    if variant.bundled:
         return {"package": hash_path(find_model(RECIPE))}
     sets = forest_sets(replace(settings.forests, seed=settings.seed))
     further = {} if variant.further is None else {"further forests": to_plain(sets[variant.further])}
@@ -137,9 +137,9 @@ def _how(variant: Variant, settings: PretrainSettings) -> dict[str, Any]:
 
 
 def _network(variant: Variant, settings: PretrainSettings) -> EnhancerSettings:
-    steps = variant.steps or settings.enhancer.training.steps
-    training = replace(settings.enhancer.training, steps=steps, seed=settings.seed)
-    return variant.enhancer(replace(settings.enhancer, training=training))
+    training = replace(settings.enhancer.training, steps=STEPS, seed=settings.seed, precision="float32")
+    patches = replace(settings.enhancer.patches, size=SIZE)
+    return variant.enhancer(replace(settings.enhancer, training=training, patches=patches))
 
 
 def _forests(
@@ -258,7 +258,7 @@ def to_markdown(cells: Mapping[str, Mapping[str, Any]], command: str) -> str:
         "",
         f"Made by `{command}` with s2d-zoo {__version__}.",
         "Foreground IoU at 0.5. Every variant is the recipe mito-em-2d with one change, trained for",
-        f"{STEPS} steps where nothing else is said, one seed. *Source*: validation sections of",
+        f"{STEPS} steps with patches of {SIZE} px, in float32, one seed. *Source*: validation sections of",
         "mito_vnc, 24 forests of their own, which also chose the weights of a training that are kept. *Target*:",
         f"mito_epfl, train split: strokes per class on each of {len(PAINTED)} slices, scores on {len(SCORED)} others",
         f"(mean of two seeds at {RESIZED} strokes); *x1.5*: probabilities resized by that factor. By the",
