@@ -24,6 +24,7 @@ from s2d_zoo.pipeline.quality_recipe import (
 from s2d_zoo.pipeline.recipes import Recipe
 from s2d_zoo.pipeline.record import to_plain
 from s2d_zoo.rf_adapter.source_forests import SourceForestSettings, hash_sources
+from s2d_zoo.trainer import TrainingSettings
 from s2d_zoo.zoo.collection import find_model
 
 from .quality_cases import NUCLEI, write_datasets
@@ -78,11 +79,11 @@ def test_a_recipe_without_targets_is_refused(recipe):
         sources_of(replace(recipe, targets=()))
 
 
-def test_the_direct_network_is_trained_as_the_enhancer_and_sees_objects_of_the_same_sizes(recipe):
-    enhancer = EnhancerSettings()
+def test_the_direct_network_is_trained_as_the_enhancer_but_in_float32_and_sees_objects_of_the_same_sizes(recipe):
+    enhancer = EnhancerSettings(training=TrainingSettings(steps=70, precision="bfloat16"))
     forests = SourceForestSettings(microscopes=MicroscopeVariation(zoom=(0.5, 2.0)))
     direct = direct_like(replace(recipe.pretrain, enhancer=enhancer, forests=forests))
-    assert direct.training == enhancer.training
+    assert direct.training == TrainingSettings(steps=70, precision="float32")
     assert direct.patches.zoom == (enhancer.patches.zoom[0] * 0.5, enhancer.patches.zoom[1] * 2)
     assert replace(direct.patches, zoom=enhancer.patches.zoom) == enhancer.patches
 

@@ -112,7 +112,8 @@ def direct_like(pretrain: PretrainSettings) -> DirectSettings:
     """Training of the direct network as that of the enhancer, which sees objects as small and as large.
 
     Forests for the enhancer are grown at several pixel sizes, of which patches are then zoomed once more, unless all
-    are upright. Patches of raw images vary in size in no other way, so none of the direct network's is upright.
+    are upright. Patches of raw images vary in size in no other way, so none of the direct network's is upright. It is
+    trained in float32 whatever the recipe says, so that rounding is never why a rival loses.
     """
     patches, zoom = pretrain.enhancer.patches, pretrain.forests.microscopes.zoom
     if patches.upright < 1:
@@ -120,5 +121,5 @@ def direct_like(pretrain: PretrainSettings) -> DirectSettings:
     return DirectSettings(
         boundary=pretrain.enhancer.boundary,
         patches=replace(patches, zoom=zoom, upright=0.0),
-        training=pretrain.enhancer.training,
+        training=replace(pretrain.enhancer.training, precision="float32"),
     )
