@@ -117,7 +117,7 @@ def test_a_model_that_is_bundled_again_loses_its_old_figures(tool, trained, qual
 
 def test_what_fails_validation_or_is_too_large_is_refused(tool, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "MOST_BYTES", 10)
-    with pytest.raises(SystemExit, match="above 10 bytes, or fails"):
+    with pytest.raises(SystemExit, match="at most 10 can come along"):
         tool.bundle(trained)
     monkeypatch.setattr(tool, "MOST_BYTES", 10**7)
     monkeypatch.setattr(tool, "validate_package", lambda _: SimpleNamespace(passed=False))

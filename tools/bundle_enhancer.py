@@ -34,8 +34,11 @@ def bundle(output: Path) -> str:
     (package,) = packages
     with zipfile.ZipFile(package) as archive, archive.open("rdf.yaml") as file:
         rdf = read_yaml(file)
-    if package.stat().st_size > MOST_BYTES or not validate_package(package).passed:
-        msg = f"{package} is above {MOST_BYTES} bytes, or fails a check: see s2d-zoo validate."
+    if (size := package.stat().st_size) > MOST_BYTES:
+        msg = f"{package} has {size} bytes, at most {MOST_BYTES} can come along: give the recipe fewer features."
+        raise SystemExit(msg)
+    if not validate_package(package).passed:
+        msg = f"{package} fails a check: s2d-zoo validate {package} says which, and what to do."
         raise SystemExit(msg)
     with atomic_write(ROOT / "model_cards" / rdf["id"]) as card:  # figures of another package do not stay
         shutil.copytree(output / "card", card)

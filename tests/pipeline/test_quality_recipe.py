@@ -120,7 +120,13 @@ def test_a_package_that_was_made_otherwise_than_the_recipe_says_is_told_of(recip
     assert tell_if_made_otherwise(folder, recipe, sources) == ""
     assert stated_datasets(folder) == {"mito_vnc"}
     assert stated_datasets(package) == set()
+    assert stated_datasets(find_model("nuclei-fluo-2d")) == {"nuclei_dsb_fluo"}  # made when datasets had no labels
     assert replace(sources, stated=frozenset({"nuclei_hela"})).datasets == {"mito_vnc", "nuclei_hela"}
+    for odd in ([], {"s2d_zoo": "?"}, {"s2d_zoo": {"provenance": {"inputs": 3, "options": {"settings": ["?"]}}}}):
+        (folder / "rdf.yaml").write_text(json.dumps({"type": "model", "config": odd}), encoding="utf-8")
+        assert stated_datasets(folder) == set()
+        assert "was not made from the images" in tell_if_made_otherwise(folder, recipe, sources)
+    (folder / "rdf.yaml").write_text(json.dumps(rdf), encoding="utf-8")
     forests = replace(recipe.pretrain.forests, n_forests=7)
     renamed = replace(recipe, pretrain=replace(recipe.pretrain, name="Another name", forests=forests))
     assert "made with other forests.n_forests than the recipe says" in tell_if_made_otherwise(folder, renamed, sources)

@@ -1,5 +1,6 @@
 """What a recipe says of the measurement of its enhancer."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -72,14 +73,13 @@ def tell_if_made_otherwise(package: Path, recipe: Recipe, sources: QualitySource
         recipe: that says how.
         sources: what the recipe names.
     """
-    provenance = _provenance(package)
-    if (provenance.get("inputs") or {}).get("training images") != hash_sources(sources.training):
+    if _entry(_provenance(package), "inputs").get("training images") != hash_sources(sources.training):
         return (
             f"{package} was not made from the images that the recipe names ({', '.join(sources.names)}), or by another "
             "version of s2d-zoo: what is said of its sources, and the direct network, may be wrong. Measure a package "
             "that s2d-zoo pretrain --recipe made."
         )
-    stated = (provenance.get("options") or {}).get("settings") or {}
+    stated = _stated_settings(package)
     ours = to_plain(recipe.pretrain)
     if different := differing(*({part: one.get(part) for part in _TRAINING} for one in (ours, stated))):
         return (
@@ -91,14 +91,24 @@ def tell_if_made_otherwise(package: Path, recipe: Recipe, sources: QualitySource
 
 def stated_datasets(package: Path) -> frozenset[str]:
     """Names of the datasets that a package says it was trained on; none if it does not say."""
-    settings = (_provenance(package).get("options") or {}).get("settings") or {}
-    return frozenset(str(one["name"]) for one in (settings.get("source") or {}).get("datasets") or ())
+    named = _entry(_stated_settings(package), "source").get("datasets")
+    listed = named if isinstance(named, list) else []  # of names alone, before datasets had labels to choose from
+    return frozenset(str(one.get("name") if isinstance(one, Mapping) else one) for one in listed)
 
 
-def _provenance(package: Path) -> dict[str, Any]:
+def _stated_settings(package: Path) -> Mapping[str, Any]:
+    return _entry(_entry(_provenance(package), "options"), "settings")
+
+
+def _provenance(package: Path) -> Mapping[str, Any]:
     with open_package(package) as contents:
-        config: Any = contents.rdf.get("config") or {}
-    return (config.get("s2d_zoo") or {}).get("provenance") or {}
+        return _entry(_entry(_entry(contents.rdf, "config"), "s2d_zoo"), "provenance")
+
+
+def _entry(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A package may be anybody's: what is not said, or said in another shape, is nothing."""
+    found = facts.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def segmentors_like(pretrain: PretrainSettings, *, weighting: Weighting) -> SegmentorSettings:

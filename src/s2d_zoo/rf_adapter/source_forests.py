@@ -125,11 +125,11 @@ class SourceForests:
         self.selection = selection or FeatureSelection()
         self.images = _with_both(images)
         if not self.images:
-            msg = f"None of the {len(images)} source images has both foreground and background labels."
+            msg = f"None of the {len(images)} source images has both foreground and background: choose another label."
             raise UserInputError(msg)
         channels = sorted({image.image.sizes[CHANNEL] for image in self.images})
         if len(channels) > 1:
-            msg = f"All source images must have the same channels, found images with {channels}."
+            msg = f"All source images must have the same channels, found images with {channels}: choose fewer datasets."
             raise UserInputError(msg)
         self._signatures = np.stack([_signature(image) for image in self.images])
         #: SHA-256 over names, images and labels
