@@ -194,6 +194,14 @@ def test_names_in_python_examples_exist(path):
                 assert all(hasattr(module, alias.name) for alias in node.names)
 
 
+@pytest.mark.parametrize("card", sorted(ROOT.glob("model_cards/*/README.md")), ids=lambda path: path.parent.name)
+def test_the_commands_of_a_card_name_no_folder_of_whose_machine_made_it(card):
+    text = card.read_text(encoding="utf-8")
+    commands = re.findall(r"s2d-zoo (?:pretrain|evaluate) [^`\n]+", text)
+    assert commands
+    assert [one for one in commands if re.search(r"[\s=\"']/", one)] == []
+
+
 def test_every_page_is_in_the_navigation():
     settings = YAML(typ="safe").load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
 
