@@ -1,9 +1,8 @@
 """What a recipe says of the measurement of its enhancer."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import ConfigError, PackageError
@@ -16,6 +15,7 @@ from s2d_zoo.pipeline.quality_inputs import DirectSettings, QualitySettings, Qua
 from s2d_zoo.pipeline.recipes import Recipe
 from s2d_zoo.pipeline.record import to_plain
 from s2d_zoo.rf_adapter.source_forests import hash_sources
+from s2d_zoo.validate.written_description import listed, value_at
 from s2d_zoo.zoo.collection import bundled_models, find_model
 
 #: what of a recipe decides the weights
@@ -73,15 +73,15 @@ def tell_if_made_otherwise(package: Path, recipe: Recipe, sources: QualitySource
         recipe: that says how.
         sources: what the recipe names.
     """
-    if _entry(_provenance(package), "inputs").get("training images") != hash_sources(sources.training):
+    provenance = _provenance(package)
+    if value_at(provenance, "inputs", "training images") != hash_sources(sources.training):
         return (
             f"{package} was not made from the images that the recipe names ({', '.join(sources.names)}), or by another "
             "version of s2d-zoo: what is said of its sources, and the direct network, may be wrong. Measure a package "
             "that s2d-zoo pretrain --recipe made."
         )
-    stated = _stated_settings(package)
-    ours = to_plain(recipe.pretrain)
-    if different := differing(*({part: one.get(part) for part in _TRAINING} for one in (ours, stated))):
+    settings = (to_plain(recipe.pretrain), value_at(provenance, "options", "settings"))
+    if different := differing(*({part: value_at(one, part) for part in _TRAINING} for one in settings)):
         return (
             f"{package} was made with other {', '.join(different)} than the recipe says, or by another version of "
             "s2d-zoo: its direct network is trained as the recipe says. Make it anew with s2d-zoo pretrain --recipe."
@@ -91,24 +91,15 @@ def tell_if_made_otherwise(package: Path, recipe: Recipe, sources: QualitySource
 
 def stated_datasets(package: Path) -> frozenset[str]:
     """Names of the datasets that a package says it was trained on; none if it does not say."""
-    named = _entry(_stated_settings(package), "source").get("datasets")
-    listed = named if isinstance(named, list) else []  # of names alone, before datasets had labels to choose from
-    return frozenset(str(one.get("name") if isinstance(one, Mapping) else one) for one in listed)
+    named = listed(value_at(_provenance(package), "options", "settings", "source", "datasets"))
+    # names alone are from when datasets had no labels to choose from
+    return frozenset(one if isinstance(one, str) else str(value_at(one, "name")) for one in named)
 
 
-def _stated_settings(package: Path) -> Mapping[str, Any]:
-    return _entry(_entry(_provenance(package), "options"), "settings")
-
-
-def _provenance(package: Path) -> Mapping[str, Any]:
+def _provenance(package: Path) -> object:
+    """What a package says of its making; it may be anybody's, and say anything."""
     with open_package(package) as contents:
-        return _entry(_entry(_entry(contents.rdf, "config"), "s2d_zoo"), "provenance")
-
-
-def _entry(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A package may be anybody's: what is not said, or said in another shape, is nothing."""
-    found = facts.get(name)
-    return found if isinstance(found, Mapping) else {}
+        return value_at(contents.rdf, "config", "s2d_zoo", "provenance")
 
 
 def segmentors_like(pretrain: PretrainSettings, *, weighting: Weighting) -> SegmentorSettings:
