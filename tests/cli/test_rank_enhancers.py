@@ -6,6 +6,7 @@ import pytest
 
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.pipeline import ranking_candidates
+from s2d_zoo.zoo import collection
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +64,18 @@ def test_json_does_not_replace_an_input(rank, files):
     before = files.strokes.read_bytes()
     assert rank("--quiet", "--json", files.strokes, "--overwrite").exit_code == 2
     assert files.strokes.read_bytes() == before
+
+
+def test_with_a_tag_only_those_that_have_it_are_ranked(rank, useful, tmp_path, monkeypatch):
+    monkeypatch.setattr(ranking_candidates, "bundled_models", collection.bundled_models)
+    outcome = rank("--quiet", "--tag", "mitochondria", "--json", tmp_path / "ranking.json", enhancer=None)
+    assert outcome.exit_code == 0, outcome.stderr
+    content = json.loads((tmp_path / "ranking.json").read_text())
+    assert content["tag"] == "mitochondria"
+    assert {row["enhancer"] for row in content["ranking"]} == {"mito-em-2d", "mito-em-2d-vnc-epfl"}
+    outcome = rank("--quiet", "--tag", "mitochondrion")
+    assert outcome.exit_code == 2
+    assert "No bundled or downloaded enhancer has the tag 'mitochondrion'. Their tags are: 2d, " in outcome.message
 
 
 def test_where_there_is_nothing_to_use_it_ends_with_1(rank, tmp_path):

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +95,47 @@ def test_what_does_not_fit_is_listed_with_the_reason(delivered, package, tmp_pat
     assert [one.name for one in unusable] == [str(package), str(tmp_path / "broken.zip")]
     assert "takes 2D probabilities; the forest delivers 3D" in unusable[0].reason
     assert "broken.zip" in unusable[1].reason
+
+
+@pytest.fixture
+def download(folder, tmp_path):
+    """Download the tiny enhancer under a name, with tags."""
+
+    def fetch(name, *tags):
+        folder.rdf["tags"] = list(tags)
+        shutil.copytree(folder.save(), tmp_path / name)
+        return str(download_model(str(tmp_path / name)).folder)
+
+    return fetch
+
+
+def test_a_tag_leaves_those_that_have_it_and_those_that_are_named(delivered, package, download, monkeypatch):
+    nuclei, other = download("nuclei", "Shallow2Deep", "Nuclei"), download("other", "shallow2deep", "membranes")
+    usable, unusable = find_candidates((str(package),), delivered, tag="nuclei")
+    assert [one.name for one in usable] == [nuclei, str(package)]
+    assert unusable == []
+    assert [one.name for one in find_candidates((), delivered, tag="MEMBRANES")[0]] == [other]
+    monkeypatch.setattr(ranking_candidates, "bundled_models", bundled_models)
+    assert {one.name for one in find_candidates((), delivered, tag="nuclei")[0]} == {
+        nuclei,
+        "nuclei-fluo-2d",
+        "nuclei-2d",
+    }
+
+
+def test_what_cannot_be_opened_is_told_whatever_the_tag(delivered, download):
+    nuclei, other = download("nuclei", "shallow2deep", "nuclei"), download("other", "shallow2deep")
+    (Path(other) / "rdf.yaml").write_text("[", encoding="utf-8")
+    usable, unusable = find_candidates((), delivered, tag="nuclei")
+    assert ([one.name for one in usable], [one.name for one in unusable]) == ([nuclei], [other])
+
+
+def test_a_tag_that_no_enhancer_has_is_refused(delivered, package, download):
+    with pytest.raises(ConfigError, match=r"'nuclie'\. There are no enhancers with tags"):
+        find_candidates((str(package),), delivered, tag="nuclie")
+    download("nuclei", "shallow2deep", "nuclei")
+    with pytest.raises(ConfigError, match=r"'nuclie'\. Their tags are: nuclei, shallow2deep"):
+        find_candidates((str(package),), delivered, tag="nuclie")
 
 
 def test_a_name_that_means_nothing_is_refused(delivered):

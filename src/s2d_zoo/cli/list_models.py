@@ -31,7 +31,9 @@ def list_models(source: str, tag: str | None, search: str | None, *, offline: bo
     found = 0
     for entry, detail in listed:
         text = " ".join((entry.id, entry.name, entry.description, *entry.tags)).casefold()
-        if (tag is None or tag in entry.tags) and all(word in text for word in (search or "").casefold().split()):
+        if (tag is None or tag.casefold() in map(str.casefold, entry.tags)) and all(
+            word in text for word in (search or "").casefold().split()
+        ):
             click.echo(f"{entry.id}\t{entry.name}\t{entry.license}\t{detail}\t{', '.join(entry.tags)}")
             found += 1
     if not found:

@@ -18,6 +18,7 @@ from s2d_zoo.cli import options
     metavar="ID|PATH",
     help="Further enhancer, once for each; the bundled and the downloaded ones are ranked in any case.",
 )
+@click.option("--tag", help="Of the bundled and the downloaded ones only those with this tag, e.g. nuclei.")
 @options.trust_code
 @click.option(
     "--rescale",
@@ -50,7 +51,7 @@ def rank_enhancers(ctx: click.RichContext, /, **chosen: Any) -> None:  # noqa: A
     inputs = ranking.RankInputs(**{name: chosen[name] for name in names})
     settings = ranking.RankSettings(
         forest=ForestSettings(n_estimators=chosen["trees"]),
-        **{name: chosen[name] for name in ("enhancers", "factors", "trust_code", "foreground", "seed")},
+        **{name: chosen[name] for name in ("enhancers", "tag", "factors", "trust_code", "foreground", "seed")},
     )
     if chosen["json_"] is not None:
         project = () if inputs.ilastik_project is None else (inputs.ilastik_project,)

@@ -39,7 +39,7 @@ def load_enhancer(path: Path, *, trust_code: bool = False) -> Enhancer:
         ContractMismatchError: if network and contract contradict each other.
     """
     with open_package(path) as contents:
-        if _stated_contract(contents.rdf) is None and ENHANCER_TAG in _tags(contents.rdf):
+        if _stated_contract(contents.rdf) is None and ENHANCER_TAG in tags_of(contents.rdf):
             return _load_published(contents, trust_code=trust_code)
         contract = _read_contract(contents.rdf, path)
         identifier = str(contents.rdf.get("id", path.stem))
@@ -101,10 +101,11 @@ def _preprocessing_in_words(model: PackagedModel) -> str:
 
 def is_enhancer(rdf: Mapping[str, Any]) -> bool:
     """Whether a description is that of an enhancer: it states an RF contract, or is tagged ``shallow2deep``."""
-    return _stated_contract(rdf) is not None or ENHANCER_TAG in _tags(rdf)
+    return _stated_contract(rdf) is not None or ENHANCER_TAG in tags_of(rdf)
 
 
-def _tags(rdf: Mapping[str, Any]) -> list[str]:
+def tags_of(rdf: Mapping[str, Any]) -> list[str]:
+    """The tags of a description, in lower case; none where it has no list of them."""
     tags = rdf.get("tags")
     return [str(tag).lower() for tag in tags] if isinstance(tags, list) else []
 

@@ -60,6 +60,7 @@ class RankSettings:
     """What can be chosen."""
 
     enhancers: tuple[str, ...] = ()  #: ids or paths, beside those of the catalogue
+    tag: str | None = None  #: of the catalogue only those with this tag
     factors: tuple[float, ...] = ()  #: scales to try, beside 1 and the one that follows from the pixel sizes
     trust_code: bool = False  #: run Python code of packages, if their networks need that
     foreground: int | None = None  #: label of the objects; 2, or as a project's names say, when None
@@ -98,13 +99,17 @@ def rank_enhancers(inputs: RankInputs, settings: RankSettings, *, progress: bool
         progress: show progress bars on stderr.
 
     Raises:
-        UserInputError: for anything wrong with the inputs.
+        UserInputError: for anything wrong with the inputs, or a tag that no enhancer has.
         PackageError: if there is nothing by the name of a given enhancer.
     """
     data = read_inputs(inputs.for_adapt, foreground=settings.foreground)
     delivered = _delivered(data)
     candidates, unusable = find_candidates(
-        settings.enhancers, delivered, factors=settings.factors, trust_code=settings.trust_code
+        settings.enhancers,
+        delivered,
+        tag=settings.tag,
+        factors=settings.factors,
+        trust_code=settings.trust_code,
     )
     if not candidates:
         return Ranking(inputs=inputs, settings=settings, rows=(), forest=None, unusable=tuple(unusable), n_folds=0)

@@ -10,7 +10,7 @@ from s2d_zoo.contract import RFContract
 from s2d_zoo.contract_fit import find_misfits
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.enhancer.prediction import Enhancer, check_rescale
-from s2d_zoo.enhancer.pretrained import is_enhancer, load_enhancer
+from s2d_zoo.enhancer.pretrained import is_enhancer, load_enhancer, tags_of
 from s2d_zoo.errors import ConfigError, PackageError, S2DZooError
 from s2d_zoo.types import ENHANCER_TAG
 from s2d_zoo.zoo.collection import bundled_models, find_model
@@ -48,17 +48,24 @@ class Unusable:
 class _Entry:
     name: str
     path: Path
+    tags: frozenset[str] | None = None  #: in lower case; None where nobody can tell, or where nobody asks
     problem: str = ""  #: why it cannot even be opened
 
 
 def find_candidates(
-    given: Sequence[str], delivered: RFContract, *, factors: Sequence[float] = (), trust_code: bool = False
+    given: Sequence[str],
+    delivered: RFContract,
+    *,
+    tag: str | None = None,
+    factors: Sequence[float] = (),
+    trust_code: bool = False,
 ) -> tuple[list[Candidate], list[Unusable]]:
     """Open every enhancer at hand and compare its contract with what the forests deliver.
 
     Args:
         given: ids or paths of enhancers beside those of the catalogue.
         delivered: the contract of the forests, with the pixel size of the images where it is known.
+        tag: what those of the catalogue have to be tagged with, e.g. ``nuclei``; None takes them all.
         factors: scales to try beside 1 and the one that follows from the pixel sizes.
         trust_code: run Python code of packages, if their networks need that.
 
@@ -67,13 +74,13 @@ def find_candidates(
 
     Raises:
         PackageError: if there is nothing by a given name.
-        ConfigError: if a given factor is absurd.
+        ConfigError: if a given factor is absurd, or nothing in the catalogue has the tag.
     """
     for factor in factors:
         check_rescale(factor)
     usable: list[Candidate] = []
     unusable: list[Unusable] = []
-    for entry in _catalogue(given):
+    for entry in _entries(given, tag):
         try:
             if entry.problem:
                 raise PackageError(entry.problem)
@@ -125,12 +132,31 @@ def _notes(enhancer: Enhancer, delivered: RFContract, factor: float) -> tuple[st
     return notes
 
 
-def _catalogue(given: Sequence[str]) -> list[_Entry]:
+def _entries(given: Sequence[str], tag: str | None) -> list[_Entry]:
     """Every package once, under the name by which it is found."""
-    entries = [_Entry(name=one.id, path=one.path) for one in bundled_models() if ENHANCER_TAG in one.tags]
-    entries += [entry for model in downloaded_models() if (entry := _downloaded(model)) is not None]
+    entries = _catalogue() if tag is None else _tagged(_catalogue(), tag.lower())
     entries += [_Entry(name=name, path=find_model(name)) for name in given]
     return list({entry.path.resolve(): entry for entry in reversed(entries)}.values())[::-1]
+
+
+def _catalogue() -> list[_Entry]:
+    """The enhancers that are bundled or were downloaded."""
+    bundled = [
+        _Entry(name=one.id, path=one.path, tags=frozenset(map(str.lower, one.tags)))
+        for one in bundled_models()
+        if ENHANCER_TAG in one.tags
+    ]
+    return bundled + [entry for model in downloaded_models() if (entry := _downloaded(model)) is not None]
+
+
+def _tagged(entries: Sequence[_Entry], tag: str) -> list[_Entry]:
+    """Those with a tag, and those that cannot be opened, so that nothing is missed unsaid."""
+    known = {one for entry in entries for one in entry.tags or ()}
+    if tag not in known:
+        there = f"Their tags are: {', '.join(sorted(known))}" if known else "There are no enhancers with tags"
+        msg = f"No bundled or downloaded enhancer has the tag {tag!r}. {there}."
+        raise ConfigError(msg)
+    return [entry for entry in entries if entry.tags is None or tag in entry.tags]
 
 
 def _downloaded(model: DownloadedModel) -> _Entry | None:
@@ -138,7 +164,8 @@ def _downloaded(model: DownloadedModel) -> _Entry | None:
     name = _name_of(model)
     try:
         with open_package(model.folder) as contents:
-            return _Entry(name=name, path=model.folder) if is_enhancer(contents.rdf) else None
+            tags = frozenset(tags_of(contents.rdf))
+            return _Entry(name=name, path=model.folder, tags=tags) if is_enhancer(contents.rdf) else None
     except (S2DZooError, OSError) as error:
         return _Entry(name=name, path=model.folder, problem=str(error))
 

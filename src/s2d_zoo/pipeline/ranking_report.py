@@ -32,6 +32,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "s2d_zoo_version": __version__,
+        "tag": ranking.settings.tag,
         "seed": ranking.settings.seed,
         "trees": ranking.settings.forest.n_estimators,
         "folds": ranking.n_folds,
