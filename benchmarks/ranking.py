@@ -102,7 +102,7 @@ def to_markdown(cells: Sequence[Mapping[str, Any]], command: str) -> str:
         "the truth says. *With --tag*: of the first where only enhancers of the right kind are ranked.",
         "*Trained on it*: the first of all had been trained on other images of the dataset.",
         "",
-        "| dataset | strokes | images | right kind first | trained on it | IoU of the first | with --tag | best | RF alone |",
+        "| dataset | strokes | images | right kind first | trained on it | IoU of first | with --tag | best | RF |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for dataset, *_ in TARGETS:
