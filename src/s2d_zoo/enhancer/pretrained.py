@@ -11,6 +11,7 @@ from s2d_zoo.contract import ClassContract, ForestContract, RFContract
 from s2d_zoo.data.network import network_kwargs, read_packaged_network
 from s2d_zoo.data.package_contents import PackageContents, open_package
 from s2d_zoo.data.packaged_model import PackagedModel, load_packaged_model
+from s2d_zoo.data.written_description import listed, own_config, value_at
 from s2d_zoo.enhancer.prediction import Enhancer
 from s2d_zoo.errors import ContractMismatchError, PackageError
 from s2d_zoo.types import ENHANCER_TAG, OUTPUT_CHANNELS
@@ -106,14 +107,11 @@ def is_enhancer(rdf: Mapping[str, Any]) -> bool:
 
 def tags_of(rdf: Mapping[str, Any]) -> list[str]:
     """The tags of a description, in lower case; none where it has no list of them."""
-    tags = rdf.get("tags")
-    return [str(tag).lower() for tag in tags] if isinstance(tags, list) else []
+    return [str(tag).lower() for tag in listed(rdf.get("tags"))]
 
 
 def _stated_contract(rdf: Mapping[str, Any]) -> object:
-    config: Any = rdf.get("config")
-    own: Any = config.get("s2d_zoo") if isinstance(config, dict) else None
-    return own.get("rf_contract") if isinstance(own, dict) else None
+    return value_at(own_config(rdf), "rf_contract")
 
 
 def _read_contract(rdf: Mapping[str, Any], path: Path) -> RFContract:

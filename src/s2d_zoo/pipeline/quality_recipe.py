@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from s2d_zoo.data.package_contents import open_package
+from s2d_zoo.data.written_description import listed, value_at
 from s2d_zoo.errors import ConfigError, PackageError
 from s2d_zoo.finetune.finetuning import SegmentorSettings
 from s2d_zoo.finetune.weighting import Weighting
@@ -15,7 +16,6 @@ from s2d_zoo.pipeline.quality_inputs import DirectSettings, QualitySettings, Qua
 from s2d_zoo.pipeline.recipes import Recipe
 from s2d_zoo.pipeline.record import to_plain
 from s2d_zoo.rf_adapter.source_forests import hash_sources
-from s2d_zoo.validate.written_description import listed, value_at
 from s2d_zoo.zoo.collection import bundled_models, find_model
 
 #: what of a recipe decides the weights

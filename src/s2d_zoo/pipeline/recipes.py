@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from s2d_zoo.data.written_description import value_at
 from s2d_zoo.errors import ConfigError
 from s2d_zoo.pipeline.pretrain import PretrainSettings
 from s2d_zoo.pipeline.quality_inputs import QualityTarget
@@ -56,9 +57,7 @@ def read_recipe(path: Path) -> Recipe:
         raise ConfigError(msg) from error
     targets = table.pop(_TARGETS, [])
     for name, *inner in _OTHER_SEEDS:
-        entry: Any = table.get(name)
-        for key in inner:
-            entry = entry.get(key) if isinstance(entry, dict) else None
+        entry = value_at(table, name, *inner)
         if isinstance(entry, dict) and "seed" in entry:
             msg = f"{path}: leave out {'.'.join([name, *inner])}.seed: the one seed of the recipe decides everything."
             raise ConfigError(msg)

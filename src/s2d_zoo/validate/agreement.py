@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from s2d_zoo.data.atomic import atomic_write
+from s2d_zoo.data.written_description import local_file, own_config, value_at
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.checks import Check
 from s2d_zoo.validate.consumers import users_of
@@ -24,7 +25,6 @@ from s2d_zoo.validate.file_checks import as_float, open_array
 from s2d_zoo.validate.format_runs import FormatRuns
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.report import CheckResult
-from s2d_zoo.validate.written_description import local_file, own_config, value_at
 
 #: a fused network that may be farther from its parts than this is not the same network; outputs are in [0, 1]
 _LARGEST_TOLERANCE: Final = Tolerance(absolute=0.05, mismatched_per_million=5000)

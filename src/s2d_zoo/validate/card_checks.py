@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from s2d_zoo.contract import RFContract
 from s2d_zoo.data.package_contents import is_remote
+from s2d_zoo.data.written_description import listed, local_file, mappings, own_config, source_of, value_at
 from s2d_zoo.types import ENHANCER_TAG
 from s2d_zoo.validate.checks import Check, Consumer
 from s2d_zoo.validate.findings import Finding, fails, limits, to_results
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.report import CheckResult
-from s2d_zoo.validate.written_description import listed, local_file, mappings, own_config, source_of, value_at
 
 #: a card is read up to here
 _MAX_BYTES: Final = 1024**2

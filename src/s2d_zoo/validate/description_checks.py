@@ -7,11 +7,7 @@ of them does is in the comments: found by running their code, or by reading it.
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from s2d_zoo.validate.checks import Check, Consumer
-from s2d_zoo.validate.findings import Finding, fails, limits, to_results
-from s2d_zoo.validate.opened_model import OpenedModel
-from s2d_zoo.validate.report import CheckResult
-from s2d_zoo.validate.written_description import (
+from s2d_zoo.data.written_description import (
     is_old_format,
     listed,
     mappings,
@@ -19,6 +15,10 @@ from s2d_zoo.validate.written_description import (
     tensors,
     value_at,
 )
+from s2d_zoo.validate.checks import Check, Consumer
+from s2d_zoo.validate.findings import Finding, fails, limits, to_results
+from s2d_zoo.validate.opened_model import OpenedModel
+from s2d_zoo.validate.report import CheckResult
 
 _FIJI, _QUPATH, _ILASTIK = Consumer.deepimagej, Consumer.qupath, Consumer.ilastik
 

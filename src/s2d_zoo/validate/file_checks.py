@@ -8,12 +8,12 @@ import numpy as np
 from bioimageio.spec.model.v0_5 import TensorDescr, TensorId, validate_tensors
 
 from s2d_zoo.data.package_contents import is_remote
+from s2d_zoo.data.written_description import local_file, source_of, tensor_files, value_at
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.checks import Check, Consumer
 from s2d_zoo.validate.findings import Finding, fails, limits, to_results
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.report import CheckResult
-from s2d_zoo.validate.written_description import local_file, source_of, tensor_files, value_at
 
 _CORE, _FIJI, _QUPATH, _ILASTIK = Consumer.core, Consumer.deepimagej, Consumer.qupath, Consumer.ilastik
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from bioimageio.spec.model.v0_5 import InputTensorDescr, ModelDescr, ParameterizedSize
 
+from s2d_zoo.data.written_description import local_file
 from s2d_zoo.errors import PackageError
 from s2d_zoo.types import SPACE
 from s2d_zoo.validate.differences import axes_of
@@ -12,7 +13,6 @@ from s2d_zoo.validate.file_checks import MOST_VALUES, as_float, open_array
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.sandbox import FloatArray
 from s2d_zoo.validate.tilers import AxisSizes
-from s2d_zoo.validate.written_description import local_file
 
 _LAYOUTS = (("batch", "channel", "y", "x"), ("batch", "channel", "z", "y", "x"))
 

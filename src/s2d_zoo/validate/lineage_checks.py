@@ -11,12 +11,12 @@ from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.package_contents import PackageContents, open_package
 from s2d_zoo.data.torch_archive import is_archive, reason_against_values
 from s2d_zoo.data.weights_values import digest_values, stored_values
+from s2d_zoo.data.written_description import local_file, own_config, source_of, value_at
 from s2d_zoo.errors import S2DZooError
 from s2d_zoo.validate.checks import Check
 from s2d_zoo.validate.findings import Finding, fails, limits, to_results
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.report import CheckResult
-from s2d_zoo.validate.written_description import local_file, own_config, source_of, value_at
 
 #: the package of a model with this id and version (any, if None) where it is at hand; None where it is not
 FindBase: TypeAlias = Callable[[str, str | None], Path | None]

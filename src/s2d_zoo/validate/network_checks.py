@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from s2d_zoo.data.written_description import is_old_format
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.agreement import check_fused, compare_formats
 from s2d_zoo.validate.checks import Check, Consumer
@@ -26,7 +27,6 @@ from s2d_zoo.validate.report import CheckResult, Status
 from s2d_zoo.validate.reproducibility import check_repeatable, check_reproducible
 from s2d_zoo.validate.sandbox import RUNNABLE, FloatArray, Sandbox, TimedRun
 from s2d_zoo.validate.tiles import check_tiles, skip_tiles
-from s2d_zoo.validate.written_description import is_old_format
 
 _AFTER_W01: Final = (Check.W02, Check.W06, Check.A01, Check.R01, Check.R02)
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 import onnx
 
 from s2d_zoo.data.package_contents import is_outside
+from s2d_zoo.data.written_description import local_file, source_of, value_at
 from s2d_zoo.validate.checks import Check, Consumer
 from s2d_zoo.validate.findings import Finding, fails, limits, to_results
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.report import CheckResult
-from s2d_zoo.validate.written_description import local_file, source_of, value_at
 
 _CORE, _FIJI = Consumer.core, Consumer.deepimagej
 

@@ -23,11 +23,11 @@ from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.network import own_architectures
 from s2d_zoo.data.package_contents import is_remote
 from s2d_zoo.data.torchscript_file import reason_not_to_run
+from s2d_zoo.data.written_description import local_file, source_of
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.onnx_checks import reason_not_to_run_onnx
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.worker_process import TIMED_OUT, WorkerProcess, end_of_log
-from s2d_zoo.validate.written_description import local_file, source_of
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -8,6 +8,7 @@ from bioimageio.spec.model.v0_5 import ModelDescr
 from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.model_description import read_model_description
 from s2d_zoo.data.package_contents import FileReference, PackageContents, is_outside, is_remote
+from s2d_zoo.data.written_description import is_old_format, listed, tensor_files, value_at
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.axes_checks import check_axes, check_dtypes, check_halo, check_sizes
 from s2d_zoo.validate.card_checks import check_attribution, check_card, check_contract
@@ -21,7 +22,6 @@ from s2d_zoo.validate.processing_checks import check_processing
 from s2d_zoo.validate.report import CheckResult
 from s2d_zoo.validate.torchscript_checks import check_script_safety, check_torchscript
 from s2d_zoo.validate.weights_files import check_formats, check_python_code
-from s2d_zoo.validate.written_description import is_old_format, listed, tensor_files, value_at
 
 #: in the order of the catalogue
 _DESCRIPTION_CHECKS: Final = (

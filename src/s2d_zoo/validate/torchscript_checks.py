@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from s2d_zoo.data.torchscript_file import read_code, reason_not_to_run
+from s2d_zoo.data.written_description import local_file, source_of, value_at
 from s2d_zoo.validate.checks import Check, Consumer
 from s2d_zoo.validate.findings import Finding, fails, limits, to_results
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.report import CheckResult
-from s2d_zoo.validate.written_description import local_file, source_of, value_at
 
 _FIJI, _QUPATH, _ILASTIK = Consumer.deepimagej, Consumer.qupath, Consumer.ilastik
 

@@ -8,13 +8,13 @@ from bioimageio.spec.model.v0_5 import ArchitectureFromLibraryDescr, CustomProce
 from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.network import own_architectures
 from s2d_zoo.data.state_dict_file import read_state_dict
+from s2d_zoo.data.written_description import local_file, source_of
 from s2d_zoo.errors import PackageError
 from s2d_zoo.validate.checks import Check, Consumer
 from s2d_zoo.validate.consumers import users_of
 from s2d_zoo.validate.findings import Finding, fails, limits, to_results
 from s2d_zoo.validate.opened_model import OpenedModel
 from s2d_zoo.validate.report import CheckResult
-from s2d_zoo.validate.written_description import local_file, source_of
 
 #: formats that a program runs as it is installed. ilastik makes a package of one of these two out of every other;
 #: deepImageJ has engines for these three; QuPath is built with PyTorch and TensorFlow

@@ -12,6 +12,7 @@ from bioimageio.spec.utils import write_yaml
 
 from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.package_contents import PackageContents, is_outside, is_remote
+from s2d_zoo.data.written_description import value_at
 from s2d_zoo.errors import PackageError, UnsafePackageError
 from s2d_zoo.zoo.downloads import DESCRIPTION
 
@@ -121,22 +122,18 @@ def _find(contents: PackageContents) -> Iterator[tuple[str, str, str | None]]:
         if not reference.where.startswith(_OTHERS):
             yield reference.name, reference.name, reference.sha256
     rdf = contents.rdf
-    for names in (*(rdf.get(key) for key in _OLD_LISTS), _get(rdf.get("attachments"), "files")):
+    for names in (*(rdf.get(key) for key in _OLD_LISTS), value_at(rdf, "attachments", "files")):
         for name in names if isinstance(names, list) else ():
             if isinstance(name, str):
                 yield name, name, None
     weights = rdf.get("weights")
     for entry in weights.values() if isinstance(weights, dict) else ():
-        architecture, sha256 = _get(entry, "architecture"), _get(entry, "architecture_sha256")
+        architecture, sha256 = value_at(entry, "architecture"), value_at(entry, "architecture_sha256")
         if isinstance(architecture, str) and ":" in architecture:  # without, it is the name of something installed
             yield architecture, architecture.rpartition(":")[0], sha256 if isinstance(sha256, str) else None
-        dependencies = _get(entry, "dependencies")
+        dependencies = value_at(entry, "dependencies")
         if isinstance(dependencies, str) and ":" in dependencies:
             yield dependencies, dependencies.partition(":")[2], None
-
-
-def _get(value: object, key: str) -> object:
-    return value.get(key) if isinstance(value, dict) else None
 
 
 def _local_name(source: str, taken: set[str], contents: PackageContents) -> str:

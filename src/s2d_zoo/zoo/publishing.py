@@ -27,6 +27,7 @@ from s2d_zoo.data.atomic import read_json, write_json
 from s2d_zoo.data.cache import cache_dir
 from s2d_zoo.data.hashing import sha256_of
 from s2d_zoo.data.package_contents import PackageContents, is_remote
+from s2d_zoo.data.written_description import mappings, own_config, value_at
 from s2d_zoo.errors import PackageError, SavedFileError, UploadError
 from s2d_zoo.zoo.downloads import DESCRIPTION
 from s2d_zoo.zoo.package_files import collect, copy_checked, named_files
@@ -229,7 +230,7 @@ def _reasons_against(contents: PackageContents) -> Iterator[str]:
     if rdf.get("type") != "model":
         yield f"it describes something of type {rdf.get('type')!r}, and only models can be uploaded"
         return
-    own = _own_config(rdf)
+    own = own_config(rdf)
     if rdf.get("id") is not None and (own is None or LOCAL_ID in own):
         yield (
             f"its id {str(rdf['id'])!r} was not given by s2d-zoo, so that it seems to be in the zoo already; a new "
@@ -257,8 +258,8 @@ def _notes(contents: PackageContents, names: Sequence[str]) -> Iterator[str]:
     left_out = sorted(there - {*names, contents.rdf_name})
     if left_out:
         yield f"Not sent, since the description does not name them: {one_line(', '.join(left_out))}."
-    groups = [group for key in ("maintainers", "authors") if isinstance(group := rdf.get(key), list)]
-    if not any(isinstance(person, dict) and person.get("github_user") for group in groups for person in group):
+    people = [person for key in ("maintainers", "authors") for person in mappings(rdf.get(key))]
+    if not any(person.get("github_user") for person in people):
         yield "No maintainer or author has a github_user: reviewers will ask whom they can write to."
     if limits := _stated_limits(rdf):
         yield f"Everybody will read of its limits: {limits}"
@@ -266,25 +267,17 @@ def _notes(contents: PackageContents, names: Sequence[str]) -> Iterator[str]:
 
 def _stated_limits(rdf: Mapping[str, Any]) -> str:
     """As the description states them, on one line; a model that does badly says so there."""
-    found: Any = rdf
-    for key in ("config", "bioimageio", "bias_risks_limitations", "limitations"):
-        found = found.get(key) if isinstance(found, Mapping) else None
+    found = value_at(rdf, "config", "bioimageio", "bias_risks_limitations", "limitations")
     return one_line(found) if isinstance(found, str) else ""
 
 
 def _without_id(rdf: Mapping[str, Any]) -> dict[str, Any]:
     """A description without its id, which is kept under our own config."""
     description = {key: value for key, value in rdf.items() if key != "id"}
-    own, id_ = _own_config(rdf), rdf.get("id")
+    own, id_ = own_config(rdf), rdf.get("id")
     if own is not None and id_ is not None:
         description["config"] = {**rdf["config"], _OWN: {**own, LOCAL_ID: str(id_)}}
     return description
-
-
-def _own_config(rdf: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    config = rdf.get("config")
-    own = config.get(_OWN) if isinstance(config, dict) else None
-    return own if isinstance(own, dict) else None
 
 
 def _as_json(value: Any) -> Any:  # noqa: ANN401 - whatever YAML can hold

@@ -1,7 +1,7 @@
 import pytest
 
 from s2d_zoo.data.package_contents import open_package
-from s2d_zoo.validate.written_description import (
+from s2d_zoo.data.written_description import (
     is_old_format,
     listed,
     local_file,
