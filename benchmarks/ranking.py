@@ -1,8 +1,8 @@
 """Does `s2d-zoo rank-enhancers`, which never sees the truth, put an enhancer of the right kind first?
 
-Strokes are simulated on single images of test splits; every bundled enhancer is ranked for each, and by itself those
-of the right kind (``--tag``), which a user knows. Then the truth is asked: the IoU of the enhancers that came first, of
-the one that would have been best, and of the forest alone, all with one forest on all strokes.
+Strokes are simulated on single images of test splits; every bundled enhancer is ranked for each. Then the truth is
+asked: the IoU of the enhancer that came first, of the one that would have been best, and of the forest alone, all with
+one forest on all strokes.
 
     OMP_NUM_THREADS=1 python benchmarks/ranking.py --data-dir ../shared/data
 
@@ -37,7 +37,7 @@ from s2d_zoo.types import CHANNEL, ENHANCER_TAG
 from s2d_zoo.zoo.collection import bundled_models, find_model
 
 FORMAT: Final = "s2d-zoo/ranking-benchmark"
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 1
 #: dataset, label, which images of its test split, and the tag that an enhancer of the right kind has
 TARGETS: Final = (
     ("nuclei_gowt1", None, (0, 1, 2), "nuclei"),
@@ -49,16 +49,16 @@ STROKES: Final = (5, 15)
 SEED: Final = 0
 
 
-def measure(entry: LabelledImage, strokes: int, tag: str, candidates: Mapping[str, Path]) -> dict[str, Any]:
+def measure(entry: LabelledImage, strokes: int, candidates: Mapping[str, Path]) -> dict[str, Any]:
     """Rank for one image, then score every row with the truth."""
     painted = simulate_scribbles(binary_classes(entry.labels), n_strokes=strokes, seed=SEED)
     with tempfile.TemporaryDirectory() as folder:
         image, scribbles = Path(folder) / "image.tif", Path(folder) / "strokes.tif"
         write_image(image, entry.image)
         write_image(scribbles, painted.expand_dims(CHANNEL))
-        inputs = RankInputs(images=(image,), scribbles=(scribbles,))
-        ranking = rank_enhancers(inputs, RankSettings(seed=SEED), progress=False)
-        of_kind = rank_enhancers(inputs, RankSettings(seed=SEED, tag=tag), progress=False)
+        ranking = rank_enhancers(
+            RankInputs(images=(image,), scribbles=(scribbles,)), RankSettings(seed=SEED), progress=False
+        )
     forest = PixelClassifier(random_state=SEED).fit([entry.image], [painted])
     said = forest.predict_features(forest.selection.compute(entry.image))
     rows = []
@@ -66,14 +66,7 @@ def measure(entry: LabelledImage, strokes: int, tag: str, candidates: Mapping[st
         enhancer = load_enhancer(candidates[row.name])
         enhanced = enhancer.enhance(said, forest.contract, rescale=row.rescale)[0]
         rows.append({"enhancer": row.name, "rescale": row.rescale, "iou": iou(enhanced, entry), "by": row.ahead_by})
-    tagged = [{"enhancer": row.name, "rescale": row.rescale} for row in of_kind.rows]
-    return {"rows": rows, "tagged": tagged, "forest": iou(said[1], entry)}
-
-
-def of_tag(cell: Mapping[str, Any]) -> list[float]:
-    """IoU of those that were ranked with ``--tag``, in their order."""
-    scores = {(row["enhancer"], row["rescale"]): row["iou"] for row in cell["rows"]}
-    return [scores[row["enhancer"], row["rescale"]] for row in cell["tagged"]]
+    return {"rows": rows, "forest": iou(said[1], entry)}
 
 
 def iou(foreground: xr.DataArray, entry: LabelledImage) -> float:
@@ -85,7 +78,6 @@ def to_markdown(cells: Sequence[Mapping[str, Any]], command: str) -> str:
     """One line for each dataset and number of strokes, and what all come to."""
     right = sum(cell["right"] for cell in cells)
     best = sum(cell["rows"][0]["iou"] == max(row["iou"] for row in cell["rows"]) for cell in cells)
-    of_kind = sum(of_tag(cell)[0] == max(of_tag(cell)) for cell in cells)
     losses = sum(cell["rows"][0]["iou"] < cell["forest"] for cell in cells)
     known = sum(cell["known"] for cell in cells)
     lines = [
@@ -94,16 +86,14 @@ def to_markdown(cells: Sequence[Mapping[str, Any]], command: str) -> str:
         f"Made by `{command}` with s2d-zoo {__version__}.",
         f"In {right} of {len(cells)} rankings an enhancer of the right kind came first; in {best} the one",
         f"(and the scale) that the truth calls best did; in {losses} the first was worse than the forest alone.",
-        f"With `--tag` the best of the right kind came first in {of_kind} of {len(cells)}.",
         f"In {known} the first had been trained on other images of the dataset: no transfer.",
         f"Single images of test splits, simulated strokes (seed {SEED}); all bundled enhancers:",
         f"{', '.join(sorted(cells[0]['facts']['enhancers']))}.",
-        "Strokes per class; IoU of the foreground at 0.5 on the whole image, mean over the images. *Best*: as",
-        "the truth says. *With --tag*: of the first where only enhancers of the right kind are ranked.",
-        "*Trained on it*: the first of all had been trained on other images of the dataset.",
+        "Strokes per class; IoU of the foreground at 0.5 on the whole image, mean over the images. *Of the best*: as",
+        "the truth says. *Trained on it*: the first had been trained on other images of the dataset.",
         "",
-        "| dataset | strokes | images | right kind first | trained on it | IoU of first | with --tag | best | RF |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| dataset | strokes | images | right kind first | trained on it | IoU of the first | of the best | RF alone |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for dataset, *_ in TARGETS:
         of_dataset = [cell for cell in cells if cell["facts"]["target"][0] == dataset]
@@ -111,7 +101,6 @@ def to_markdown(cells: Sequence[Mapping[str, Any]], command: str) -> str:
             some = [cell for cell in of_dataset if cell["facts"]["strokes"] == strokes]
             means = (
                 np.mean([cell["rows"][0]["iou"] for cell in some]),
-                np.mean([of_tag(cell)[0] for cell in some]),
                 np.mean([max(row["iou"] for row in cell["rows"]) for cell in some]),
                 np.mean([cell["forest"] for cell in some]),
             )
@@ -147,7 +136,6 @@ def main() -> None:
                     "target": [dataset, label, number],
                     "image": hash_arrays((entry.image, entry.labels)),
                     "strokes": strokes,
-                    "tag": tag,
                     "seed": SEED,
                     "enhancers": hashes,
                 }
@@ -156,7 +144,7 @@ def main() -> None:
                     path, facts, form=FORMAT, version=FORMAT_VERSION, what="a ranking", overwrite=options.overwrite
                 )
                 if found is None:
-                    measured = measure(entry, strokes, tag, paths)
+                    measured = measure(entry, strokes, paths)
                     first = measured["rows"][0]["enhancer"]
                     found = {
                         "format": FORMAT,
