@@ -213,6 +213,7 @@ def test_bundled_models_are_listed_by_tag(call):
     every = call("list")
     assert every.exit_code == 0
     assert "nuclei-fluo-2d" in every.stdout
+    assert call("list", "--tag", "shallow2deep").stdout == every.stdout
     assert call("list", "--tag", "Shallow2Deep").stdout == every.stdout
     assert call("list", "--tag", "no-such-tag").stdout == ""
 

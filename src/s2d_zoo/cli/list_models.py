@@ -29,11 +29,11 @@ def list_models(source: str, tag: str | None, search: str | None, *, offline: bo
         click.echo(f"The zoo's list, {catalog.age()} old: {len(catalog.entries)} models.", err=True)
         listed = [(entry, entry.newest) for entry in catalog.entries]
     found = 0
+    words = (search or "").casefold().split()
     for entry, detail in listed:
         text = " ".join((entry.id, entry.name, entry.description, *entry.tags)).casefold()
-        if (tag is None or tag.casefold() in map(str.casefold, entry.tags)) and all(
-            word in text for word in (search or "").casefold().split()
-        ):
+        has_tag = tag is None or tag.lower() in map(str.lower, entry.tags)
+        if has_tag and all(word in text for word in words):
             click.echo(f"{entry.id}\t{entry.name}\t{entry.license}\t{detail}\t{', '.join(entry.tags)}")
             found += 1
     if not found:
