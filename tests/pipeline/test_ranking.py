@@ -180,7 +180,7 @@ def test_the_text_has_a_row_and_a_reason_for_each(ranked, package):
     reasons = [line for line in lines if line.strip().startswith("why: ")]
     assert len(reasons) == 3
     assert all("RF alone; stable to 0." in line for line in reasons)
-    assert f"; ahead of the next by {ranked.rows[0].ahead_by}." in reasons[0]
+    assert f"; ahead of the next by {ranked.rows[0].ahead_by}" in reasons[0]
     assert "ahead of" not in reasons[2]
     assert "Not usable:" in lines
     assert lines[-1].strip() == adapt_command(ranked, ranked.best)
@@ -203,6 +203,24 @@ def test_what_strokes_cannot_tell_is_said(ranked, stability, said):
     assert said in text
     assert "1.000 ±" not in text
     assert "about as well as RF alone" in text
+
+
+def test_one_further_down_that_is_clearly_better_is_not_passed_over(ranked):
+    def hits(row, found):
+        agreement = Agreement(overlaps=(found,) * 20, unions=(100,) * 20, calibration_error=0.1)
+        return replace(row, agreement=agreement, stability=Stability(strokes=0.9, noise=0.9), degenerate="")
+
+    first, second, third = ranked.rows
+    rows = (hits(first, 91), hits(second, 93), replace(hits(third, 94), degenerate="the maps are as good as empty"))
+    text = to_text(replace(ranked, rows=rows, forest=hits(ranked.forest, 90)))
+    assert f"cannot tell whether it is better than RF alone; 2. {second.name} is: look at both." in text
+    assert "no better than RF alone" not in text
+
+
+def test_a_place_by_what_hardly_matters_is_said_to_be(ranked):
+    for criterion, slight in (("stability", False), ("calibration error", True)):
+        rows = (replace(ranked.rows[0], ahead_by=criterion), *ranked.rows[1:])
+        assert (f"ahead of the next by {criterion} only." in to_text(replace(ranked, rows=rows))) is slight
 
 
 def test_notes_stand_below_their_row(ranked):

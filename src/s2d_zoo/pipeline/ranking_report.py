@@ -10,6 +10,8 @@ from s2d_zoo.pipeline.ranking_rows import RF_ALONE, STEP, Row, is_worse
 
 FORMAT: Final = "s2d-zoo/ranking"
 FORMAT_VERSION: Final = 1
+#: criteria without a least difference that counts
+_SLIGHT: Final = frozenset({"calibration error", "name"})
 _HEADINGS: Final = ("", "enhancer", "rescale", "held-out IoU", "stability", "calibration error")
 
 
@@ -139,6 +141,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _reasons(row: Row, forest: Row) -> Iterator[str]:
     """Why a row stands where it does."""
     place = f"; ahead of the next by {row.ahead_by}" if row.ahead_by else ""
+    if row.ahead_by in _SLIGHT:
+        place += " only"
     yield f"why: {row.degenerate or _compare(row, forest)}{place}."
     yield from (f"note: {note}" for note in row.notes)
 
@@ -160,6 +164,18 @@ def _verdict(row: Row, forest: Row) -> Literal["worse", "better", "equal"]:
     return "worse" if is_worse(row, forest) else "better" if is_worse(forest, row) else "equal"
 
 
+def _first_better(ranking: Ranking, forest: Row) -> str:
+    """The first that agrees clearly better than the forests alone, with its number; empty if there is none.
+
+    It need not be the first of all: that may lie between the two, too near to either for strokes to tell.
+    """
+    numbered = enumerate(ranking.rows, start=1)
+    found = (
+        f"{number}. {one.name}" for number, one in numbered if not one.degenerate and _verdict(one, forest) == "better"
+    )
+    return next(found, "")
+
+
 def _advice(ranking: Ranking, forest: Row) -> Iterator[str]:
     """What to do with the ranking."""
     best = ranking.best
@@ -170,6 +186,11 @@ def _advice(ranking: Ranking, forest: Row) -> Iterator[str]:
     verdict = _verdict(best, forest)
     if verdict == "worse":
         yield from ("", f"Even the best agrees less with the strokes than {RF_ALONE}: an enhancer may do harm here.")
+    elif verdict == "equal" and (better := _first_better(ranking, forest)):
+        yield from (
+            "",
+            f"Of the first, strokes cannot tell whether it is better than {RF_ALONE}; {better} is: look at both.",
+        )
     elif verdict == "equal" and forest.stability.value - best.stability.value > STEP:
         yield from ("", f"{RF_ALONE} agrees as well with the strokes, and is more stable: perhaps none is needed.")
     elif verdict == "equal" and best.agreement is not None:
