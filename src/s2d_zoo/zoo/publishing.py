@@ -31,13 +31,8 @@ from s2d_zoo.data.written_description import mappings, own_config, value_at
 from s2d_zoo.errors import PackageError, SavedFileError, UploadError
 from s2d_zoo.zoo.downloads import DESCRIPTION
 from s2d_zoo.zoo.package_files import collect, copy_checked, named_files
-from s2d_zoo.zoo.upload_access import one_line, own_models
-from s2d_zoo.zoo.upload_service import (
-    NEW_MODEL,
-    StagedModelGoneError,
-    UploadService,
-    is_staged_id,
-)
+from s2d_zoo.zoo.upload_access import is_staged_id, one_line, own_models
+from s2d_zoo.zoo.upload_service import NEW_MODEL, StagedModelGoneError, UploadService
 
 #: where the id of a package is kept that is not the zoo's, under config.s2d_zoo
 LOCAL_ID: Final = "local_id"

@@ -1,4 +1,4 @@
-"""Who may upload, and where to: tokens, and the addresses that they may be sent to."""
+"""Who may upload, and where to: tokens, the addresses that they may be sent to, and ids of what was staged."""
 
 import ipaddress
 import os
@@ -23,6 +23,7 @@ USUAL_VARIABLE: Final = "BIOIMAGEIO_HYPHA_UPLOAD_TOKEN"
 
 #: what may stand behind "Bearer", RFC 6750; shorter ones could be part of any text
 _SECRET: Final = re.compile(r"[A-Za-z0-9._~+/=-]{8,}")
+_ID: Final = re.compile(r"(?:[A-Za-z0-9][\w.|@-]{0,99}/)?[a-z0-9][a-z0-9._-]{0,99}", flags=re.ASCII)
 
 
 class Token(AuthBase):
@@ -132,3 +133,8 @@ def one_line(text: str) -> str:
     """A text that a terminal shows as it is."""
     line = "".join(" " if char.isspace() else char for char in text)
     return " ".join("".join(char for char in line if not unicodedata.category(char).startswith("C")).split())
+
+
+def is_staged_id(text: str) -> bool:
+    """Whether this may be the id of a staged model: workspace/name, or the name alone."""
+    return _ID.fullmatch(text) is not None

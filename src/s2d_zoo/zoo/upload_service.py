@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import requests
 from tqdm import tqdm
 from tqdm.utils import CallbackIOWrapper
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from s2d_zoo.errors import UploadError
 from s2d_zoo.zoo.upload_access import (
@@ -33,6 +34,7 @@ from s2d_zoo.zoo.upload_access import (
     check_server,
     host_of,
     is_local,
+    is_staged_id,
     one_line,
     origin_of,
     own_models,
@@ -61,7 +63,6 @@ _TRY_AGAIN: Final = frozenset({408, 500, 502, 504})
 _BROKEN_OFF: Final = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 #: of what a server says, characters
 _MAX_WORDS: Final = 300
-_ID: Final = re.compile(r"(?:[A-Za-z0-9][\w.|@-]{0,99}/)?[a-z0-9][a-z0-9._-]{0,99}", flags=re.ASCII)
 
 #: scheme and host, and what follows them
 _ADDRESS: Final = re.compile(r"(https?://[^/\s?#\"']+)[/?#][^\s\"']*", re.IGNORECASE)
@@ -80,7 +81,7 @@ class _TryAgainError(Exception):
 
 
 class _BusyError(_TryAgainError):
-    """The server has not done anything, and says so."""
+    """The server has not done anything: it says so, or was never reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +227,7 @@ class UploadService:
             msg = f"{host_of(url)} has no certificate that is valid here. Nothing was sent."
             raise UploadError(msg) from None
         except _BROKEN_OFF as error:
-            why = (
-                "there was no answer in time."
-                if isinstance(error, requests.Timeout)
-                else "no connection, or a cut one."
-            )
-            raise _TryAgainError(why) from None
+            raise _broken_off(error) from None
         except (requests.RequestException, ValueError) as error:
             msg = f"Could not ask {host_of(url)} ({type(error).__name__}). Check the address and the network."
             raise UploadError(msg) from None
@@ -278,11 +274,6 @@ class UploadService:
         return text if len(text) <= _MAX_WORDS else f"{text[:_MAX_WORDS]}…"
 
 
-def is_staged_id(text: str) -> bool:
-    """Whether this may be the id of a staged model: workspace/name, or the name alone."""
-    return _ID.fullmatch(text) is not None
-
-
 @contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
     level = logger.level
@@ -300,6 +291,15 @@ def _repeat(step: Callable[[], _T], *, after: type[_TryAgainError]) -> _T:
         except after:
             time.sleep(_WAIT * failures)
     return step()
+
+
+def _broken_off(error: requests.RequestException) -> _TryAgainError:
+    """What to make of it: nothing can have been done where there was no connection in the first place."""
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(reason, ConnectTimeoutError | NewConnectionError):
+        return _BusyError("no connection could be made, nothing was sent. Check the address and the network.")
+    in_time = not isinstance(error, requests.Timeout)
+    return _TryAgainError("no connection, or a cut one." if in_time else "there was no answer in time.")
 
 
 def _without_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
