@@ -81,6 +81,15 @@ def test_probabilities_are_enhanced_as_in_a_whole_run(run, tmp_path):
         np.testing.assert_array_equal(read_image(output), run.result.predictions[0].enhanced)
 
 
+def test_a_classifier_tells_which_channel_is_the_foreground(run, tmp_path, caplog):
+    probabilities = classify(run, tmp_path / "probabilities.tif")
+    for classifier, warned in ((None, True), (run.output / "classifier.safetensors", False)):
+        caplog.clear()
+        output = tmp_path / f"warned {warned}.tif"
+        enhance_file(probabilities, output, enhancer=run.inputs.enhancer, classifier=classifier, progress=False)
+        assert ("is taken for the objects" in caplog.text) is warned
+
+
 def test_of_two_classes_one_is_enough_whichever_label_it_has(run, tmp_path):
     foreground = run.result.predictions[0].foreground
     write_image(tmp_path / "one.tif", foreground)
