@@ -1,6 +1,7 @@
 """From labelled images to a published enhancer, on a very small scale."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from s2d_zoo.pipeline.pretrain_sources import (
     licences,
     simulated_images,
     source_images,
+    terms_left_out,
 )
 from s2d_zoo.rf_adapter.source_forests import SourceForestSettings, SourceMap
 from s2d_zoo.trainer import TrainingSettings
@@ -179,6 +181,28 @@ def test_the_terms_of_all_data_are_told_and_what_of_them_a_package_holds():
     assert text.startswith("mito_vnc: CC-BY-NC-SA-3.0; mito_epfl: No licence stated.")
     assert text.endswith("what a forest said of a part of one image of mito_vnc, no raw image")
     assert licences(SourceSettings(datasets=(), n_simulated=2), shown=None) == "simulated"
+
+
+@pytest.mark.parametrize(
+    ("datasets", "license_", "told"),
+    [
+        (["mito_vnc"], "MIT", ["mito_vnc .*CC-BY-NC-SA-3.0.* MIT of the model leaves out NC and SA"]),
+        (["mito_vnc"], "CC-BY-NC-4.0", ["leaves out SA. "]),
+        (["mito_vnc"], "CC-BY-NC-SA-4.0", []),
+        (["membrane_isbi"], "CC0-1.0", ["leaves out NC. "]),
+        (["nuclei_dsb_fluo"], "MIT", []),
+        (
+            ["mito_epfl", "membrane_cortex"],
+            "MIT",
+            ["mito_epfl: No licence stated", "cortex: Terms of .*Ask its owners"],
+        ),
+    ],
+)
+def test_terms_that_a_licence_leaves_out_are_told(datasets, license_, told):
+    settings = SourceSettings(datasets=tuple(SourceDataset(name=name) for name in datasets))
+    found = list(terms_left_out(settings, license_=license_))
+    assert len(found) == len(told)
+    assert all(re.search(words, sentence) for words, sentence in zip(told, found, strict=True))
 
 
 def test_the_example_of_a_package_is_of_the_dataset_that_is_named_first():

@@ -1,5 +1,6 @@
 """From labelled source images to a published enhancer: forests, training, evaluation, package, model card."""
 
+import logging
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -28,12 +29,15 @@ from s2d_zoo.pipeline.pretrain_sources import (
     median_diameter,
     simulated_images,
     source_images,
+    terms_left_out,
 )
 from s2d_zoo.pipeline.record import Clock, describe_run, training_details
 from s2d_zoo.rf_adapter.classifier import PixelClassifier
 from s2d_zoo.rf_adapter.source_forests import SourceForests, SourceForestSettings, SourceMap
 from s2d_zoo.trainer import TrainingResult
 from s2d_zoo.types import CHANNEL
+
+logger = logging.getLogger(__name__)
 
 #: validation needs fewer forests than training
 _VALIDATION_SHARE: Final = 6
@@ -93,6 +97,8 @@ def pretrain(
         DownloadError: if a dataset cannot be had.
         ConfigError: if the folder holds another training, or another process is at it.
     """
+    for sentence in terms_left_out(settings.source, license_=str(settings.attribution.license)):
+        logger.warning("%s", sentence)
     with alone_in(output):
         return _pretrain(settings, output, command=command, data_dir=data_dir, progress=progress)
 

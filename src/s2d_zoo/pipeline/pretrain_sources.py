@@ -1,6 +1,7 @@
 """Source images of an enhancer: public datasets and simulations, for training and for validation."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -141,6 +142,28 @@ def licences(settings: SourceSettings, *, shown: str | None) -> str:
     return (
         f"{terms}. Of these data the package holds what a forest said of a part of one image of {shown}, no raw image"
     )
+
+
+def terms_left_out(settings: SourceSettings, *, license_: str) -> Iterator[str]:
+    """What of the terms of the datasets the licence of a model passes over, or nobody knows, a sentence for each.
+
+    Compared are non-commercial use (NC) and the same licence for what is made of the data (SA). Whether a network is
+    made of its training data in this sense is for its authors to judge.
+
+    Args:
+        settings: naming the datasets.
+        license_: SPDX identifier of the licence that the model is to have.
+    """
+    for description in map(describe_dataset, dict.fromkeys(source.name for source in settings.datasets)):
+        terms = set(re.findall("[a-z]+", description.license.lower().replace("non-commercial", "nc")))
+        left_out = [name for name in ("NC", "SA") if name.lower() in terms and name not in license_.upper().split("-")]
+        if left_out:
+            yield (
+                f"{description.name} has the terms {description.license!r}, and the licence {license_} of the model "
+                f"leaves out {' and '.join(left_out)}. Have the leave of its owners, or change attribution.license."
+            )
+        elif "stated" in terms:
+            yield f"{description.name}: {description.license.rstrip('.')}. Ask its owners before you publish the model."
 
 
 def common_pixel_size(images: Sequence[LabelledImage]) -> PixelSize | None:
