@@ -216,6 +216,10 @@ def test_bundled_models_are_listed_by_tag(call):
     assert call("list", "--tag", "shallow2deep").stdout == every.stdout
     assert call("list", "--tag", "Shallow2Deep").stdout == every.stdout
     assert call("list", "--tag", "no-such-tag").stdout == ""
+    assert "has the tag 'no-such-tag'." in call("list", "--tag", "no-such-tag").stderr
+    assert "has the tag 'mito' (similar: mitochondria)." in call("list", "--tag", "mito").stderr
+    assert "has all of these words." in call("list", "--search", "qqqq").stderr
+    assert "has the tag 'nuclei' and all of these words." in call("list", "--tag", "nuclei", "--search", "qqqq").stderr
 
 
 @pytest.fixture

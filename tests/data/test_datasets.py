@@ -171,8 +171,10 @@ def test_labels_of_another_size_are_refused(data_dir):
 
 
 def test_a_folder_without_the_dataset_is_refused(data_dir):
-    with pytest.raises(UserInputError, match="should hold a folder nuclei_hela"):
+    with pytest.raises(UserInputError, match=r"should hold a folder nuclei_hela .*, but does not"):
         load_dataset("nuclei_hela", "test", data_dir=data_dir)
+    with pytest.raises(UserInputError, match=r"should hold a folder nuclei_hela .*, but there is no such folder"):
+        load_dataset("nuclei_hela", "test", data_dir=data_dir / "nowhere")
 
 
 # --- download

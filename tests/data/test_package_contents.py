@@ -2,6 +2,7 @@ import errno
 import stat
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 from bioimageio.spec.utils import read_yaml
@@ -43,6 +44,14 @@ def test_a_character_as_icon_is_no_file(zipped):
         zipped([("rdf.yaml", "icon: 🧬\ncovers: [{source: a.png}, b.png]\nconfig: {a: {source: c}}")])
     ) as (contents):
         assert [entry.name for entry in contents.references()] == ["a.png", "b.png"]
+
+
+def test_an_id_in_place_of_a_path_is_told_how_to_have_the_model():
+    with (
+        pytest.raises(UserInputError, match="s2d-zoo download nowhere-at-all --output"),
+        open_package(Path("nowhere-at-all")),
+    ):
+        pass
 
 
 def test_nothing_at_the_path_is_misuse(tmp_path):

@@ -87,6 +87,7 @@ def test_a_recipe_may_learn_from_simulated_images_alone(tmp_path):
         ("[0.4, 1.0]", "[1.0, 0.4]", "rising order"),
         ('id = "tiny"', "", "id: Field required"),
         ('id = "tiny"', 'id = "Not An Id"', "id"),
+        ('id = "tiny"', 'idd = "tiny"', "the recipe cannot be used: id: Field required."),
         ("seed = 3", "seed = ", "not valid TOML"),
         ("n_forests = 7", "seed = 7", "leave out forests.seed"),
         ("steps = 10", "seed = 10", "leave out enhancer.training.seed"),

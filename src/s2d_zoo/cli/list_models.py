@@ -1,5 +1,8 @@
 """`s2d-zoo list`: the models that come along, or those of the online zoo."""
 
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
 import rich_click as click
 
 
@@ -37,4 +40,16 @@ def list_models(source: str, tag: str | None, search: str | None, *, offline: bo
             click.echo(f"{entry.id}\t{entry.name}\t{entry.license}\t{detail}\t{', '.join(entry.tags)}")
             found += 1
     if not found:
-        click.echo(f"None of the {len(listed)} models has that tag and those words.", err=True)
+        known = {one.lower() for entry, _ in listed for one in entry.tags}
+        click.echo(f"None of the {len(listed)} models has {_sought(tag, words, known)}.", err=True)
+
+
+def _sought(tag: str | None, words: Sequence[str], known: Iterable[str]) -> str:
+    """What nothing has, with the tags that may have been meant if there is none such."""
+    parts = ["all of these words"] if words else []
+    if tag is not None:
+        known = sorted(known)
+        similar = get_close_matches(tag.lower(), known) or [one for one in known if tag.lower() in one]
+        meant = f" (similar: {', '.join(similar)})" if similar and tag.lower() not in known else ""
+        parts.insert(0, f"the tag {tag!r}{meant}")
+    return " and ".join(parts)

@@ -74,7 +74,8 @@ def _build(kind: Any, table: Any, name: str = "") -> Any:  # noqa: ANN401 - tabl
     try:
         built = TypeAdapter(kind).validate_python(table)
     except ValidationError as error:
-        msg = f"the recipe cannot be used: {'; '.join(_told(one, name) for one in error.errors())}."
+        told = "; ".join(_told(one, name) for one in error.errors())
+        msg = f"the recipe cannot be used: {told}{'' if told.endswith('?') else '.'}"
         raise ConfigError(msg) from error
     _refuse_unknown(table, built, name)
     return built
@@ -84,7 +85,10 @@ def _told(error: ErrorDetails, name: str) -> str:
     """One problem with its place; our own messages say what was found."""
     place = ".".join(filter(None, (name, *map(str, error["loc"])))) or "as a whole"
     ours = error.get("ctx", {}).get("error")
-    return f"{place}: {str(ours).rstrip('.')}" if ours else f"{place}: {error['msg']} (found {error['input']!r:.60})"
+    if ours:
+        return f"{place}: {str(ours).rstrip('.')}"
+    found = "" if error["type"] == "missing" else f" (found {error['input']!r:.60})"
+    return f"{place}: {error['msg']}{found}"
 
 
 def _refuse_unknown(table: object, built: object, name: str) -> None:
