@@ -202,6 +202,21 @@ def test_the_commands_of_a_card_name_no_folder_of_whose_machine_made_it(card):
     assert [one for one in commands if re.search(r"[\s=\"']/", one)] == []
 
 
+def test_figures_of_enhancers_in_the_readme_are_those_of_their_tables():
+    lines = re.findall(r"^\| (?:enhancer|\[).+", sections(ROOT / "README.md")["Does it help?"], re.MULTILINE)
+    (_, _, *methods), *rows = [line.strip("| ").split(" | ") for line in lines]
+    assert len(rows) == 4
+    for link, dataset, *figures in rows:
+        page = ROOT / re.search(r"\((.+)\)", link)[1]
+        _, table = re.split(rf"^#+ {dataset}.*$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        found = []
+        for method in methods:
+            # at 5, 15 and 40 strokes, and without any: of the direct network and all true labels this one only
+            _, at_15, _, without = re.search(rf"^\| {method} \| (.+) \|$", table, re.MULTILINE)[1].split(" | ")
+            found.append((without if at_15 == "–" else at_15)[:5])
+        assert found == figures
+
+
 def test_every_page_is_in_the_navigation():
     settings = YAML(typ="safe").load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
 
