@@ -43,7 +43,8 @@ def quality(tmp_path, trained):
     folder = tmp_path / "quality"
     folder.mkdir()
     enhancer = {"id": "tiny", "sha256": sha256_of(trained / "tiny-enhancer.zip")}
-    (folder / "quality.json").write_text(json.dumps({"enhancer": enhancer}), encoding="utf-8")
+    facts = {"enhancer": enhancer, "doubt": None, "targets_not_finished": []}
+    (folder / "quality.json").write_text(json.dumps(facts), encoding="utf-8")
     (folder / "quality.md").write_text("# Quality of tiny\n\nGood.\n\n## target\n", encoding="utf-8")
     for kind in ("svg", "png"):
         (folder / f"quality.{kind}").write_text(kind, encoding="utf-8")
@@ -87,6 +88,18 @@ def test_a_missing_plot_leaves_the_old_card(tool, trained, quality, tmp_path):
     with pytest.raises(FileNotFoundError):
         tool.add_quality(name, quality)
     assert files_of(tmp_path / "model_cards") == [name]
+    assert files_of(tmp_path / "model_cards" / name) == ["README.md", "evaluation.json"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("doubt", "It was trained on this."), ("targets_not_finished", ["mito_epfl"])]
+)
+def test_figures_that_are_not_all_there_or_doubtful_are_refused(tool, trained, quality, tmp_path, key, value):
+    name = tool.bundle(trained)
+    facts = json.loads((quality / "quality.json").read_text(encoding="utf-8"))
+    (quality / "quality.json").write_text(json.dumps({**facts, key: value}), encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"trained on this|mito_epfl"):
+        tool.add_quality(name, quality)
     assert files_of(tmp_path / "model_cards" / name) == ["README.md", "evaluation.json"]
 
 

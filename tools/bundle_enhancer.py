@@ -65,6 +65,9 @@ def add_quality(identifier: str, quality: Path) -> None:
     if facts["enhancer"]["sha256"] != hash_path(package):
         msg = f"{quality} is about another {facts['enhancer']['id']} than {package}: measure this one."
         raise SystemExit(msg)
+    if facts["targets_not_finished"] or facts["doubt"]:
+        msg = f"{quality} is not what a card should show: {facts['doubt'] or facts['targets_not_finished']}."
+        raise SystemExit(msg)
     with atomic_write(before) as card:
         shutil.copytree(before, card)
         evaluation = json.loads((card / "evaluation.json").read_text(encoding="utf-8"))

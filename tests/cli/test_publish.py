@@ -7,7 +7,7 @@ from tests.zoo.upload_stub import TOKEN, Fault, serving
 
 from s2d_zoo.pipeline import publish as publish_module
 from s2d_zoo.validate.validation import validate_package
-from s2d_zoo.zoo import upload_service
+from s2d_zoo.zoo import upload_failures
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def quick(tmp_path, monkeypatch):
     monkeypatch.setenv("S2D_ZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("BIOIMAGEIO_HYPHA_UPLOAD_TOKEN", TOKEN)
     monkeypatch.setattr(publish_module, "validate_package", validate)
-    monkeypatch.setattr(upload_service, "_WAIT", 0)
+    monkeypatch.setattr(upload_failures, "_WAIT", 0)
 
 
 @pytest.fixture

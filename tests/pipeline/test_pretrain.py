@@ -189,6 +189,7 @@ def test_the_terms_of_all_data_are_told_and_what_of_them_a_package_holds():
         (["mito_vnc"], "MIT", ["mito_vnc .*CC-BY-NC-SA-3.0.* MIT of the model leaves out NC and SA"]),
         (["mito_vnc"], "CC-BY-NC-4.0", ["leaves out SA. "]),
         (["mito_vnc"], "CC-BY-NC-SA-4.0", []),
+        (["membrane_isbi"], "PolyForm-Noncommercial-1.0.0", []),
         (["membrane_isbi"], "CC0-1.0", ["leaves out NC. "]),
         (["nuclei_dsb_fluo"], "MIT", []),
         (
@@ -253,6 +254,13 @@ def test_a_dataset_of_one_image_cannot_be_trained_on(monkeypatch):
     settings = SourceSettings(datasets=(SourceDataset(name="mito_epfl"),), n_simulated=0)
     with pytest.raises(ConfigError, match=r"mito_epfl has 1 image\(s\) to train on"):
         source_images(settings, None, seed=0)
+
+
+@pytest.mark.parametrize("names", [("mito_vnc", "mito_vnc"), ("nuclei_dsb_fluo", "nuclei_dsb_fluo:inst")])
+def test_a_dataset_is_named_once(names):
+    with pytest.raises(ConfigError, match="named once; got"):
+        SourceSettings(datasets=tuple(map(SourceDataset.parse, names)))
+    SourceSettings(datasets=(SourceDataset.parse("mito_vnc"), SourceDataset.parse("mito_vnc:membrane")))
 
 
 def test_a_dataset_says_which_of_its_labels_it_has():

@@ -14,14 +14,14 @@ from s2d_zoo.pipeline.publish import plan_publication, publish_package
 from s2d_zoo.validate.checks import Check
 from s2d_zoo.validate.report import CheckResult, ValidationReport
 from s2d_zoo.validate.validation import validate_package
-from s2d_zoo.zoo import upload_service
+from s2d_zoo.zoo import upload_failures
 from s2d_zoo.zoo.upload_access import ZOO_SERVER, Token
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("S2D_ZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(upload_service, "_WAIT", 0)
+    monkeypatch.setattr(upload_failures, "_WAIT", 0)
     return tmp_path / "cache"
 
 

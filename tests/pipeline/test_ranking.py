@@ -213,8 +213,12 @@ def test_one_further_down_that_is_clearly_better_is_not_passed_over(ranked):
     first, second, third = ranked.rows
     rows = (hits(first, 91), hits(second, 93), replace(hits(third, 94), degenerate="the maps are as good as empty"))
     text = to_text(replace(ranked, rows=rows, forest=hits(ranked.forest, 90)))
-    assert f"cannot tell whether it is better than RF alone; 2. {second.name} is: look at both." in text
+    assert "Number 2 agrees with the strokes better than RF alone, the first about as well as it: look" in text
     assert "no better than RF alone" not in text
+    assert text.splitlines()[-1].strip() == adapt_command(ranked, second)
+    text = to_text(replace(ranked, rows=rows, forest=hits(ranked.forest, 94)))
+    assert "Number 2 agrees with the strokes about as well as RF alone, the first WORSE THAN it: look" in text
+    assert "may do harm" not in text
 
 
 def test_a_place_by_what_hardly_matters_is_said_to_be(ranked):

@@ -16,7 +16,7 @@ from tests.zoo.upload_stub import TOKEN, Fault, serving
 
 from s2d_zoo.data.package_contents import open_package
 from s2d_zoo.errors import PackageError, UploadError
-from s2d_zoo.zoo import upload_service
+from s2d_zoo.zoo import upload_failures
 from s2d_zoo.zoo.publishing import prepare, upload
 from s2d_zoo.zoo.upload_access import Token
 from s2d_zoo.zoo.upload_service import UploadService
@@ -26,7 +26,7 @@ OWN = {"s2d_zoo": {"kind": "enhancer"}, "other": 1}
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(upload_service, "_WAIT", 0)
+    monkeypatch.setattr(upload_failures, "_WAIT", 0)
 
 
 @pytest.fixture
@@ -216,6 +216,26 @@ def test_an_interruption_by_hand_is_gone_on_with(prepared, service, stub, monkey
     assert sorted(call for call in stub.calls() if "PUT" in call) == sorted(
         f"PUT {name}" for name in (*FILES, "rdf.yaml")
     )
+
+
+def test_an_interruption_before_the_id_is_known_is_told(prepared, service, stub, states, monkeypatch, caplog):
+    def interrupted(self, manifest):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UploadService, "create", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            upload(prepared(), service)
+    assert len(states()) == 1
+    assert "interrupted" not in caplog.text
+    stub.faults["create"] = [Fault(400)]
+    with pytest.raises(UploadError, match="refused: 400"):
+        upload(prepared(), service)
+    assert "interrupted while it staged this model" in caplog.text
+    assert states() == []  # this time it is known that there is none
+    caplog.clear()
+    upload(prepared(), service)
+    assert "interrupted" not in caplog.text
 
 
 def test_a_staged_model_that_was_deleted_is_begun_anew_by_the_next_call(prepared, service, stub, states):

@@ -1,13 +1,15 @@
 """The service by its stub: what is asked, and what is made of answers, good and bad."""
 
 import logging
+import ssl
 
 import pytest
 import requests
 from tests.zoo.upload_stub import TOKEN, Fault
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ProxyError, SSLError
 
 from s2d_zoo.errors import ConfigError, UploadError
-from s2d_zoo.zoo import upload_service
+from s2d_zoo.zoo import upload_failures, upload_service
 from s2d_zoo.zoo.upload_access import Token
 from s2d_zoo.zoo.upload_service import StagedModelGoneError, UploadService
 
@@ -16,7 +18,7 @@ MANIFEST = {"type": "model", "name": "Tiny"}
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(upload_service, "_WAIT", 0)
+    monkeypatch.setattr(upload_failures, "_WAIT", 0)
     monkeypatch.setattr(upload_service, "_TIMEOUT", (2, 0.3))
 
 
@@ -138,7 +140,7 @@ def test_a_model_is_staged_again_where_the_server_is_only_busy(service, stub):
 def test_a_server_that_is_not_there_is_told():
     service = UploadService("http://127.0.0.1:1", Token(TOKEN))
     message = failing(
-        lambda: service.create(MANIFEST), "no connection could be made, nothing was sent. Check the address"
+        lambda: service.create(MANIFEST), r"no connection to 127\.0\.0\.1; check the .*Nothing was staged"
     )
     assert "nevertheless" not in message
     failing(lambda: service.request_review("a/b", MANIFEST), "Could not ask for a review")
@@ -260,12 +262,41 @@ def test_a_model_that_is_gone_is_told_apart(service, weights):
     failing(lambda: service.put("a/b", "weights.pt", weights), "Artifact does not exist", StagedModelGoneError)
 
 
-def test_a_certificate_that_is_not_valid_is_told_without_trying_again(stub):
-    address = stub.url().replace("http:", "https:")  # the stub does not speak TLS
+def test_a_server_that_does_not_speak_tls_is_told_without_trying_again(stub):
+    address = stub.url().replace("http:", "https:")
     service = UploadService(address, Token(TOKEN))
     service._session.trust_env = False
-    failing(lambda: service.create(MANIFEST), "127.0.0.1 has no certificate that is valid here|no connection")
+    failing(lambda: service.create(MANIFEST), r"no encrypted connection to 127\.0\.0\.1|no connection, or a cut one")
     assert stub.asked == []
+
+
+def inside(cause):
+    """As urllib3 and requests wrap it."""
+    return requests.exceptions.SSLError(MaxRetryError(None, "/?5ecret", reason=SSLError(cause)))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (inside(ssl.SSLCertVerificationError("5ecret")), "no certificate that is valid here. Nothing was sent."),
+        (inside(ssl.SSLEOFError("5ecret")), "no connection, or a cut one.*may have been staged nevertheless"),
+        (requests.exceptions.SSLError(SSLError(ssl.SSLEOFError("5ecret"))), "a cut one.*staged nevertheless"),
+        (
+            requests.exceptions.ProxyError(
+                MaxRetryError(None, "/?5ecret", reason=ProxyError("5ecret", NewConnectionError(None, "5ecret")))
+            ),
+            "no connection to 127.0.0.1; check the address and the network. Nothing was staged",
+        ),
+        (requests.exceptions.ReadTimeout("5ecret"), "no answer in time.*may have been staged nevertheless"),
+    ],
+    ids=range(5),
+)
+def test_what_went_wrong_on_the_way_is_told(service, monkeypatch, error, said):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(service._session, "request", fail)
+    failing(lambda: service.create(MANIFEST), said)
 
 
 @pytest.mark.parametrize("error", [requests.exceptions.InvalidURL("5ecret"), UnicodeError("5ecret")])

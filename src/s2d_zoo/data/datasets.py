@@ -84,7 +84,7 @@ def _local_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | 
     if data_dir is not None:
         folder = Path(data_dir) / name
         if not folder.is_dir():
-            there = "but does not" if Path(data_dir).is_dir() else "but there is no such folder"
+            there = "but does not" if Path(data_dir).is_dir() else f"but {data_dir} is not there"
             msg = f"{data_dir} should hold a folder {name} with train and test, {there}. Check --data-dir."
             raise UserInputError(msg)
         return folder

@@ -72,7 +72,7 @@ def open_package(path: Path) -> Iterator[PackageContents]:
     """
     if not path.exists():
         msg = f"There is no package at {path}. Give the path of a .zip file or of an unpacked package."
-        if path.name == str(path) and not path.suffix:
+        if len(path.parts) <= 2 and not path.is_absolute() and not path.suffix:  # with a version there are two
             msg += f" If this is the id of a model, s2d-zoo download {path} --output FOLDER makes it a folder."
         raise UserInputError(msg)
     if path.is_dir():

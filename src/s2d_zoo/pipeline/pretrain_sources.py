@@ -57,7 +57,7 @@ class SourceSettings:
     """Images to learn from.
 
     Raises:
-        ConfigError: if there are none.
+        ConfigError: if there are none, or a dataset is named twice.
     """
 
     datasets: tuple[SourceDataset, ...] = ()
@@ -73,6 +73,10 @@ class SourceSettings:
                 "Source images are needed (a dataset, or two simulated ones), and a share of them in (0, 1) for "
                 f"validation; got datasets: {names}, n_simulated: {self.n_simulated}, validation: {self.validation:g}."
             )
+            raise ConfigError(msg)
+        chosen = [(one.name, one.label or describe_dataset(one.name).labels[0]) for one in self.datasets]
+        if len(set(chosen)) < len(chosen):  # each would hold back other images to validate
+            msg = f"Each dataset (with a label of it) is named once; got {', '.join(map(str, self.datasets))}."
             raise ConfigError(msg)
 
 
@@ -155,15 +159,19 @@ def terms_left_out(settings: SourceSettings, *, license_: str) -> Iterator[str]:
         license_: SPDX identifier of the licence that the model is to have.
     """
     for description in map(describe_dataset, dict.fromkeys(source.name for source in settings.datasets)):
-        terms = set(re.findall("[a-z]+", description.license.lower().replace("non-commercial", "nc")))
-        left_out = [name for name in ("NC", "SA") if name.lower() in terms and name not in license_.upper().split("-")]
+        left_out = [name for name in ("NC", "SA") if name in _terms(description.license) - _terms(license_)]
         if left_out:
             yield (
                 f"{description.name} has the terms {description.license!r}, and the licence {license_} of the model "
-                f"leaves out {' and '.join(left_out)}. Have the leave of its owners, or change attribution.license."
+                f"leaves out {' and '.join(left_out)}. Have the leave of its owners, or choose another licence."
             )
-        elif "stated" in terms:
+        elif re.search(r"\b(not|no licence) stated\b", description.license, re.IGNORECASE):
             yield f"{description.name}: {description.license.rstrip('.')}. Ask its owners before you publish the model."
+
+
+def _terms(text: str) -> set[str]:
+    """The words of a licence, as SPDX writes those that Creative Commons abbreviates."""
+    return set(re.findall("[A-Z]+", re.sub("NON-?COMMERCIAL", "NC", text.upper())))
 
 
 def common_pixel_size(images: Sequence[LabelledImage]) -> PixelSize | None:

@@ -20,7 +20,9 @@ logger = logging.getLogger(__name__)
 _SUM_TOLERANCE: Final = 0.02
 
 
-def read_maps(path: Path, *, ndim: int, foreground: int | None = None, axes: str | None = None) -> ProbabilityMaps:
+def read_maps(
+    path: Path, *, ndim: int, foreground: int | None = None, axes: str | None = None, tell: bool = True
+) -> ProbabilityMaps:
     """Probabilities out of a file; a warning tells if they can hardly be those of all classes.
 
     Args:
@@ -29,6 +31,7 @@ def read_maps(path: Path, *, ndim: int, foreground: int | None = None, axes: str
             as Fiji writes it (Trainable Weka Segmentation, Labkit).
         foreground: the channel of the objects, counted from 1; 2 when ``None``, which a warning tells.
         axes: where the file does not tell.
+        tell: whether to warn so; not where a classifier tells anyway.
 
     Raises:
         ImageFileError: if it cannot be read.
@@ -42,7 +45,7 @@ def read_maps(path: Path, *, ndim: int, foreground: int | None = None, axes: str
         msg = f"{path} has {maps.sizes[CHANNEL]} channels, counted from 1; there is no channel {foreground}."
         raise ConfigError(msg)
     described = ProbabilityMaps.describe(maps, foreground=2 if foreground is None else foreground)
-    if foreground is None and not described.single:
+    if tell and foreground is None and not described.single:
         _tell_foreground(path, described)
     _warn_about_values(path, described)
     return described

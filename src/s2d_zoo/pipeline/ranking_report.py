@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from s2d_zoo._version import __version__
 from s2d_zoo.pipeline.ranking import Ranking, RankSettings
@@ -10,6 +10,9 @@ from s2d_zoo.pipeline.ranking_rows import RF_ALONE, STEP, Row, is_worse
 
 FORMAT: Final = "s2d-zoo/ranking"
 FORMAT_VERSION: Final = 1
+#: of an enhancer against the forests alone, in rising order
+_VERDICTS: Final = ("worse", "equal", "better")
+_WORDS: Final = {"worse": "WORSE THAN", "equal": "about as well as", "better": "better than"}
 #: criteria without a least difference that counts
 _SLIGHT: Final = frozenset({"calibration error", "name"})
 _HEADINGS: Final = ("", "enhancer", "rescale", "held-out IoU", "stability", "calibration error")
@@ -155,25 +158,12 @@ def _compare(row: Row, forest: Row) -> str:
     )
     if row.agreement is None:
         return stability
-    words = {"worse": "WORSE THAN", "better": "better than", "equal": "about as well as"}[_verdict(row, forest)]
-    return f"agrees with held-out strokes {words} {RF_ALONE}; {stability}"
+    return f"agrees with held-out strokes {_WORDS[_verdict(row, forest)]} {RF_ALONE}; {stability}"
 
 
-def _verdict(row: Row, forest: Row) -> Literal["worse", "better", "equal"]:
-    """By held-out strokes."""
+def _verdict(row: Row, forest: Row) -> str:
+    """By held-out strokes, one of `_VERDICTS`."""
     return "worse" if is_worse(row, forest) else "better" if is_worse(forest, row) else "equal"
-
-
-def _first_better(ranking: Ranking, forest: Row) -> str:
-    """The first that agrees clearly better than the forests alone, with its number; empty if there is none.
-
-    It need not be the first of all: that may lie between the two, too near to either for strokes to tell.
-    """
-    numbered = enumerate(ranking.rows, start=1)
-    found = (
-        f"{number}. {one.name}" for number, one in numbered if not one.degenerate and _verdict(one, forest) == "better"
-    )
-    return next(found, "")
 
 
 def _advice(ranking: Ranking, forest: Row) -> Iterator[str]:
@@ -184,15 +174,21 @@ def _advice(ranking: Ranking, forest: Row) -> Iterator[str]:
         yield from ("", f"None of them is of use here: {why}.")
         return
     verdict = _verdict(best, forest)
-    if verdict == "worse":
+    # strokes may not tell the first from another that they do tell from the forests alone
+    higher = _VERDICTS[_VERDICTS.index(verdict) + 1 :]
+    rows = enumerate(ranking.rows, start=1)
+    number, other = next(
+        ((n, row) for n, row in rows if not row.degenerate and _verdict(row, forest) in higher), (0, best)
+    )
+    if number:
+        words = f"agrees with the strokes {_WORDS[_verdict(other, forest)]} {RF_ALONE}"
+        yield from ("", f"Number {number} {words}, the first {_WORDS[verdict]} it: look at the maps of both.")
+    elif verdict == "worse":
         yield from ("", f"Even the best agrees less with the strokes than {RF_ALONE}: an enhancer may do harm here.")
-    elif verdict == "equal" and (better := _first_better(ranking, forest)):
-        yield from (
-            "",
-            f"Of the first, strokes cannot tell whether it is better than {RF_ALONE}; {better} is: look at both.",
-        )
     elif verdict == "equal" and forest.stability.value - best.stability.value > STEP:
         yield from ("", f"{RF_ALONE} agrees as well with the strokes, and is more stable: perhaps none is needed.")
     elif verdict == "equal" and best.agreement is not None:
         yield from ("", f"As far as these strokes tell, even the best is no better than {RF_ALONE}.")
     yield from ("", "To try the best one, and look at its maps in the report:", f"  {adapt_command(ranking, best)}")
+    if number:
+        yield from (f"And number {number}:", f"  {adapt_command(ranking, other)}")

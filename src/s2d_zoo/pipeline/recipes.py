@@ -87,8 +87,9 @@ def _told(error: ErrorDetails, name: str) -> str:
     ours = error.get("ctx", {}).get("error")
     if ours:
         return f"{place}: {str(ours).rstrip('.')}"
-    found = "" if error["type"] == "missing" else f" (found {error['input']!r:.60})"
-    return f"{place}: {error['msg']}{found}"
+    if error["type"] == "missing" and isinstance(error["input"], Mapping):  # the table in which it should be
+        return f"{place}: {error['msg']} (found {', '.join(error['input']) or 'nothing'})"
+    return f"{place}: {error['msg']} (found {error['input']!r:.60})"
 
 
 def _refuse_unknown(table: object, built: object, name: str) -> None:

@@ -50,14 +50,11 @@ def enhance_file(
     """
     refuse_existing(output, overwrite=overwrite, inputs=(probabilities, classifier))
     loaded = load_enhancer(find_model(enhancer), trust_code=trust_code)
-    told, channel = None, foreground
-    if classifier is not None:
-        told = open_classifier(classifier, foreground=foreground).contract
-        channel = foreground_channels(told.classes)[0] + 1
-    described = read_maps(probabilities, ndim=loaded.contract.ndim, foreground=channel, axes=axes)
+    known = classifier is not None  # then it tells which channel is the foreground
+    described = read_maps(probabilities, ndim=loaded.contract.ndim, foreground=foreground, axes=axes, tell=not known)
     maps, delivered = described.maps, described.contract
-    if told is not None:
-        delivered = with_pixel_size(told, maps)
+    if classifier is not None:
+        delivered = with_pixel_size(open_classifier(classifier, foreground=foreground).contract, maps)
         if described.single and foreground_channels(delivered.classes) == (0,):
             maps = maps.isel({CHANNEL: [1, 0]})  # what is left was taken for label 1
     factor = loaded.rescale_factor(delivered) if rescale == "auto" else rescale

@@ -137,8 +137,7 @@ def upload(publication: Publication, service: UploadService, *, progress: bool =
     own = own_models(service.server)
     with _kept_state(publication.key(service.server)) as state:
         if state.artifact is None:
-            state.artifact = service.create(publication.manifest)
-            state.write()
+            state.artifact = _stage(publication, service, state)
         else:
             _log.warning("Going on with %s, which was staged before.", state.artifact)
         try:
@@ -161,6 +160,24 @@ def upload(publication: Publication, service: UploadService, *, progress: bool =
         return state.artifact
 
 
+def _stage(publication: Publication, service: UploadService, state: "_State") -> str:
+    """The id of the new model. While nobody knows it yet a state without one is kept, for the next call to tell."""
+    if state.began:
+        _log.warning(
+            "An earlier call was interrupted while it staged this model, and the upload begins anew. There may be a "
+            "model without files at %s: delete it.",
+            own_models(service.server),
+        )
+    state.write()
+    try:
+        state.artifact = service.create(publication.manifest)
+    except UploadError:  # which says what there may be
+        state.path.unlink()
+        raise
+    state.write()
+    return state.artifact
+
+
 def _send_files(
     publication: Publication, service: UploadService, state: "_State", artifact: str, *, progress: bool
 ) -> None:
@@ -181,6 +198,7 @@ class _State:
 
     path: Path
     artifact: str | None = None  #: id of the staged model
+    began: bool = False  #: it may have been staged, but its id is not known
     sent: dict[str, str] = field(default_factory=dict)  #: name → SHA-256
 
     def write(self) -> None:
@@ -210,7 +228,10 @@ def _read_state(path: Path) -> _State:
         return _State(path=path)
     try:
         kept = read_json(path)
-        if (kept["format"], kept["format_version"]) == (_FORMAT, _FORMAT_VERSION) and is_staged_id(kept["artifact"]):
+        known = (kept["format"], kept["format_version"]) == (_FORMAT, _FORMAT_VERSION)
+        if known and kept["artifact"] is None:
+            return _State(path=path, began=True)
+        if known and is_staged_id(kept["artifact"]):
             return _State(path=path, artifact=kept["artifact"], sent=dict(kept["sent"]))
         reason = "it is none of this s2d-zoo"
     except (SavedFileError, KeyError, TypeError, ValueError) as error:

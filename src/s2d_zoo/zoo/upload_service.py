@@ -14,7 +14,6 @@ which lead to a storage, are asked without it. No message holds the token or a s
 import json
 import logging
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from urllib.parse import urlsplit
 import requests
 from tqdm import tqdm
 from tqdm.utils import CallbackIOWrapper
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from s2d_zoo.errors import UploadError
 from s2d_zoo.zoo.upload_access import (
@@ -39,6 +37,7 @@ from s2d_zoo.zoo.upload_access import (
     origin_of,
     own_models,
 )
+from s2d_zoo.zoo.upload_failures import BROKEN_OFF, BusyError, TryAgainError, explain, repeat
 
 #: what a new model is made of, besides its manifest. The server chooses words for the alias.
 NEW_MODEL: Final[Mapping[str, str]] = {
@@ -50,9 +49,6 @@ NEW_MODEL: Final[Mapping[str, str]] = {
 
 #: seconds, until a connection is there or takes more bytes, and until an answer comes; a storage takes its time
 _TIMEOUT: Final = (30.0, 120.0)
-_MAX_FAILURES: Final = 3
-#: seconds, times the number of failures
-_WAIT: Final = 2.0
 #: of an answer: an id, an address, or the manifest again
 _MAX_ANSWER_BYTES: Final = 4 * 1024**2
 _CHUNK_BYTES: Final = 2**16
@@ -60,7 +56,6 @@ _CHUNK_BYTES: Final = 2**16
 _BUSY: Final = frozenset({425, 429, 503})
 #: answers after which it is worth asking again; something may have been done
 _TRY_AGAIN: Final = frozenset({408, 500, 502, 504})
-_BROKEN_OFF: Final = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 #: of what a server says, characters
 _MAX_WORDS: Final = 300
 
@@ -76,14 +71,6 @@ class StagedModelGoneError(UploadError):
     """The server does not know the model that was staged before."""
 
 
-class _TryAgainError(Exception):
-    """No answer, or one that may be better next time."""
-
-
-class _BusyError(_TryAgainError):
-    """The server has not done anything: it says so, or was never reached."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Answer:
     status: int
@@ -95,8 +82,8 @@ class _Answer:
 class UploadService:
     """An upload service, asked in the name of whoever has the token.
 
-    What fails for a moment (no connection, 5xx) is tried again some times, but for `create`: nobody would know whether
-    there are two models then.
+    What fails for a moment (no connection, 5xx) is tried again some times. `create` only where nothing was done for
+    sure: else nobody would know whether there are two models then.
     """
 
     def __init__(self, server: str, token: Token) -> None:
@@ -120,11 +107,11 @@ class UploadService:
         """
         body = {**NEW_MODEL, "manifest": manifest}
         try:
-            answer = _repeat(lambda: self._post("create", body), after=_BusyError)
-        except _BusyError as error:
-            msg = f"Could not stage the model at {self.server}: {error} Call the same again later."
+            answer = repeat(lambda: self._post("create", body), after=BusyError)
+        except BusyError as error:
+            msg = f"Could not stage the model at {self.server}: {error} Nothing was staged. Call the same again later."
             raise UploadError(msg) from None
-        except _TryAgainError as error:
+        except TryAgainError as error:
             msg = (
                 f"Could not stage the model at {self.server}: {error} It may have been staged nevertheless: look at "
                 f"{own_models(self.server)} and delete it there, then call this again."
@@ -181,8 +168,8 @@ class UploadService:
 
     def _repeat_or_fail(self, step: Callable[[], _T], what: str) -> _T:
         try:
-            return _repeat(step, after=_TryAgainError)
-        except _TryAgainError as error:
+            return repeat(step, after=TryAgainError)
+        except TryAgainError as error:
             msg = f"Could not {what} ({self.server}): {error} Call the same again later."
             raise UploadError(msg) from None
 
@@ -223,11 +210,8 @@ class UploadService:
                     response.headers.get("Location", "") if response.is_redirect else "",
                 )
         # `from None`: what requests says may hold a signed address
-        except requests.exceptions.SSLError:
-            msg = f"{host_of(url)} has no certificate that is valid here. Nothing was sent."
-            raise UploadError(msg) from None
-        except _BROKEN_OFF as error:
-            raise _broken_off(error) from None
+        except BROKEN_OFF as error:
+            raise explain(error, host_of(url)) from None
         except (requests.RequestException, ValueError) as error:
             msg = f"Could not ask {host_of(url)} ({type(error).__name__}). Check the address and the network."
             raise UploadError(msg) from None
@@ -236,7 +220,7 @@ class UploadService:
         """Raise unless all went well."""
         if answer.status in _BUSY | _TRY_AGAIN:
             msg = f"the server answered {self._said(answer)}."
-            raise (_BusyError if answer.status in _BUSY else _TryAgainError)(msg)
+            raise (BusyError if answer.status in _BUSY else TryAgainError)(msg)
         if answer.location:
             target = self._token.redacted(one_line(origin_of(answer.location)))
             msg = f"{who} leads to another address ({target}), which is not followed. Is --server the right one?"
@@ -282,24 +266,6 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _repeat(step: Callable[[], _T], *, after: type[_TryAgainError]) -> _T:
-    for failures in range(1, _MAX_FAILURES):
-        try:
-            return step()
-        except after:
-            time.sleep(_WAIT * failures)
-    return step()
-
-
-def _broken_off(error: requests.RequestException) -> _TryAgainError:
-    """What to make of it: nothing can have been done where there was no connection in the first place."""
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    if isinstance(reason, ConnectTimeoutError | NewConnectionError):
-        return _BusyError("no connection could be made, nothing was sent. Check the address and the network.")
-    in_time = not isinstance(error, requests.Timeout)
-    return _TryAgainError("no connection, or a cut one." if in_time else "there was no answer in time.")
 
 
 def _without_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
