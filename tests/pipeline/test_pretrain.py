@@ -22,6 +22,7 @@ from s2d_zoo.pipeline.pretrain import PretrainSettings, pretrain
 from s2d_zoo.pipeline.pretrain_sources import (
     SourceDataset,
     SourceSettings,
+    cautions,
     citations,
     licences,
     simulated_images,
@@ -160,8 +161,8 @@ def test_a_folder_in_which_another_process_trains_is_left_alone(tmp_path):
 
 
 def test_who_made_the_data_is_cited_once_each_with_a_doi_or_a_page():
-    datasets = ("membrane_isbi", "mito_epfl", "membrane_isbi", "membrane_cortex")
-    settings = SourceSettings(datasets=tuple(SourceDataset(name=name) for name in datasets))
+    datasets = ("membrane_isbi", "mito_epfl", "membrane_isbi:cells_inst", "membrane_cortex")
+    settings = SourceSettings(datasets=tuple(map(SourceDataset.parse, datasets)))
     found = citations(settings)
     assert [one.doi for one in found] == [
         "10.3389/fnana.2015.00142",
@@ -204,6 +205,12 @@ def test_terms_that_a_licence_leaves_out_are_told(datasets, license_, told):
     found = list(terms_left_out(settings, license_=license_))
     assert len(found) == len(told)
     assert all(re.search(words, sentence) for words, sentence in zip(told, found, strict=True))
+
+
+def test_what_makes_test_scores_optimistic_is_told():
+    settings = SourceSettings(datasets=tuple(map(SourceDataset.parse, ("mito_vnc", "mito_vnc:membrane", "mito_epfl"))))
+    (told,) = cautions(settings)
+    assert told.startswith("mito_vnc: Test sections follow those of the train split")
 
 
 def test_the_example_of_a_package_is_of_the_dataset_that_is_named_first():

@@ -102,6 +102,11 @@ def test_a_target_that_was_a_source_is_no_transfer():
     assert "Rescaled by 1.5" in text
 
 
+def test_what_makes_scores_of_a_dataset_optimistic_stands_beside_them():
+    assert "so scores are optimistic" in to_markdown(known_result(known_target("mito_vnc")))
+    assert "optimistic" not in to_markdown(known_result(known_target("mito_epfl")))
+
+
 def test_the_figures_hold_every_cell_and_every_comparison():
     facts = json.loads(json.dumps(to_facts(known_result(missing=("membrane_isbi",)), command="as given")))
     assert (facts["command"], facts["targets_not_finished"]) == ("as given", ["membrane_isbi"])

@@ -45,6 +45,7 @@ class DatasetDescription(_Model):
     test: tuple[str, ...] = Field(min_length=1, description="names of the images (sections) to evaluate on")
     original: Original | None = Field(description="null where no original with a known SHA-256 was found")
     notes: tuple[str, ...]
+    caution: str = Field(default="", description="why scores on the test split flatter or mislead; for reports")
 
     @property
     def splits(self) -> dict[str, tuple[str, ...]]:

@@ -23,6 +23,7 @@ from s2d_zoo.pipeline.cell_files import alone_in
 from s2d_zoo.pipeline.evaluation import Comparison, compare_on_images
 from s2d_zoo.pipeline.pretrain_sources import (
     SourceSettings,
+    cautions,
     citations,
     common_pixel_size,
     licences,
@@ -214,6 +215,10 @@ def _package(
         config={"provenance": {key: run[key] for key in ("options", "inputs", "seed", "versions")}},
     )
     first = _example(forests, settings)
+    evaluation = (
+        "Foreground IoU at 0.5 on images that were not trained on; a forest of 100 trees fitted on "
+        f"{comparisons[0].n_strokes} simulated strokes per class in each image."
+    )
     facts = CardFacts(
         training_data="; ".join(
             [f"{source}, train split" for source in settings.source.datasets]
@@ -222,10 +227,7 @@ def _package(
         training_data_license=licences(settings.source, shown=first.dataset or "simulated nuclei"),
         strokes=_contract(forests).forest.labels,
         seed=settings.seed,
-        evaluation=(
-            "Foreground IoU at 0.5 on images that were not trained on; a forest of 100 trees fitted on "
-            f"{comparisons[0].n_strokes} simulated strokes per class in each image."
-        ),
+        evaluation=" ".join((evaluation, *cautions(settings.source))),
         figures={
             f"{one.name} ({one.n_images} images), {method}": round(score.iou, 4)
             for one in comparisons

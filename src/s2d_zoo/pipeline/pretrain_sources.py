@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from s2d_zoo.contract import PixelSize
+from s2d_zoo.data.dataset_registry import DatasetDescription
 from s2d_zoo.data.datasets import LabelledImage, describe_dataset, load_dataset
 from s2d_zoo.data.synthetic import NucleiSimulation, simulate_nuclei
 from s2d_zoo.errors import ConfigError
@@ -124,12 +125,19 @@ def source_images(
 def citations(settings: SourceSettings) -> tuple[Citation, ...]:
     """Who made the datasets: publications, each once."""
     found: dict[str, Citation] = {}
-    for description in map(describe_dataset, dict.fromkeys(source.name for source in settings.datasets)):
+    for description in _described(settings):
         for text in description.citation.split("; "):
             words, _, doi = text.partition(", doi:")
             where = {"doi": doi} if doi else {"url": description.homepage}
             found.setdefault(words, Citation(text=f"{words} (training data)", **where))
     return tuple(found.values())
+
+
+def cautions(settings: SourceSettings) -> Iterator[str]:
+    """Why scores on the test splits of the datasets flatter or mislead, for each of which that is known."""
+    for description in _described(settings):
+        if description.caution:
+            yield f"{description.name}: {description.caution}"
 
 
 def licences(settings: SourceSettings, *, shown: str | None) -> str:
@@ -141,8 +149,7 @@ def licences(settings: SourceSettings, *, shown: str | None) -> str:
     """
     if not settings.datasets:
         return "simulated"
-    known = [describe_dataset(name) for name in dict.fromkeys(source.name for source in settings.datasets)]
-    terms = "; ".join(f"{one.name}: {one.license.rstrip('.')}" for one in known)
+    terms = "; ".join(f"{one.name}: {one.license.rstrip('.')}" for one in _described(settings))
     return (
         f"{terms}. Of these data the package holds what a forest said of a part of one image of {shown}, no raw image"
     )
@@ -158,7 +165,7 @@ def terms_left_out(settings: SourceSettings, *, license_: str) -> Iterator[str]:
         settings: naming the datasets.
         license_: SPDX identifier of the licence that the model is to have.
     """
-    for description in map(describe_dataset, dict.fromkeys(source.name for source in settings.datasets)):
+    for description in _described(settings):
         left_out = [name for name in ("NC", "SA") if name in _terms(description.license) - _terms(license_)]
         if left_out:
             yield (
@@ -167,6 +174,11 @@ def terms_left_out(settings: SourceSettings, *, license_: str) -> Iterator[str]:
             )
         elif re.search(r"\b(not|no licence) stated\b", description.license, re.IGNORECASE):
             yield f"{description.name}: {description.license.rstrip('.')}. Ask its owners before you publish the model."
+
+
+def _described(settings: SourceSettings) -> list[DatasetDescription]:
+    """Each dataset once, also where several of its labels are learnt."""
+    return [describe_dataset(name) for name in dict.fromkeys(source.name for source in settings.datasets)]
 
 
 def _terms(text: str) -> set[str]:

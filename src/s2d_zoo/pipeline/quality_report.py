@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from s2d_zoo._version import __version__
 from s2d_zoo.data.atomic import atomic_write, write_json
+from s2d_zoo.data.datasets import describe_dataset
 from s2d_zoo.data.quality_scores import MEASURES
 from s2d_zoo.pipeline.quality import QualityResult, TargetResult
 from s2d_zoo.pipeline.quality_plot import Panel, draw_quality
@@ -147,6 +148,8 @@ def _section(target: TargetResult, training_strokes: int) -> list[str]:
         facts.append(f"Rescaled by {data.target.factor:g} for enhancer and direct network.")
     if target.is_source:
         facts.append("The enhancer was trained on the train split of this dataset: this is no transfer.")
+    if caution := describe_dataset(data.target.dataset).caution:
+        facts.append(caution)
     return [
         f"## {data.target.name}",
         "",
