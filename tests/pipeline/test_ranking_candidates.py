@@ -48,6 +48,14 @@ def test_the_bundled_enhancers_are_ranked_unasked(delivered, monkeypatch):
     assert unusable == []
 
 
+def test_a_bundled_enhancer_that_was_downloaded_too_is_ranked_once(delivered, monkeypatch):
+    monkeypatch.setattr(ranking_candidates, "bundled_models", bundled_models)
+    before, _ = find_candidates((), delivered)
+    download_model("nuclei-fluo-2d")
+    after, _ = find_candidates((), delivered)
+    assert [(one.name, one.rescale) for one in after] == [(one.name, one.rescale) for one in before]
+
+
 def test_a_package_that_is_named_twice_is_ranked_once(delivered, package):
     usable, _ = find_candidates((str(package), str(package.parent / "." / package.name)), delivered)
     assert [(one.name, one.rescale) for one in usable] == [(str(package), 1.0)]

@@ -141,12 +141,11 @@ def _entries(given: Sequence[str], tag: str | None) -> list[_Entry]:
 
 def _catalogue() -> list[_Entry]:
     """The enhancers that are bundled or were downloaded."""
-    bundled = [
-        _Entry(name=one.id, path=one.path, tags=frozenset(map(str.lower, one.tags)))
-        for one in bundled_models()
-        if ENHANCER_TAG in one.tags
-    ]
-    return bundled + [entry for model in downloaded_models() if (entry := _downloaded(model)) is not None]
+    models = [one for one in bundled_models() if ENHANCER_TAG in one.tags]
+    bundled = [_Entry(name=one.id, path=one.path, tags=frozenset(map(str.lower, one.tags))) for one in models]
+    paths = {str(one.path) for one in models}
+    others = [one for one in downloaded_models() if paths.isdisjoint(one.names)]  # a bundled one may have been copied
+    return bundled + [entry for model in others if (entry := _downloaded(model)) is not None]
 
 
 def _tagged(entries: Sequence[_Entry], tag: str) -> list[_Entry]:

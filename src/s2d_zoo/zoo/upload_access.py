@@ -23,6 +23,7 @@ USUAL_VARIABLE: Final = "BIOIMAGEIO_HYPHA_UPLOAD_TOKEN"
 
 #: what may stand behind "Bearer", RFC 6750; shorter ones could be part of any text
 _SECRET: Final = re.compile(r"[A-Za-z0-9._~+/=-]{8,}")
+#: workspace/name, or the name alone
 _ID: Final = re.compile(r"(?:[A-Za-z0-9][\w.|@-]{0,99}/)?[a-z0-9][a-z0-9._-]{0,99}", flags=re.ASCII)
 
 
