@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from s2d_zoo._version import __version__
 from s2d_zoo.pipeline.ranking import Ranking, RankSettings
@@ -10,9 +10,9 @@ from s2d_zoo.pipeline.ranking_rows import RF_ALONE, STEP, Row, is_worse
 
 FORMAT: Final = "s2d-zoo/ranking"
 FORMAT_VERSION: Final = 1
-#: of an enhancer against the forests alone, in rising order
-_VERDICTS: Final = ("worse", "equal", "better")
+#: verdicts on an enhancer against the forests alone, in rising order, and what they are called
 _WORDS: Final = {"worse": "WORSE THAN", "equal": "about as well as", "better": "better than"}
+_VERDICTS: Final = tuple(_WORDS)
 #: criteria without a least difference that counts
 _SLIGHT: Final = frozenset({"calibration error", "name"})
 _HEADINGS: Final = ("", "enhancer", "rescale", "held-out IoU", "stability", "calibration error")
@@ -161,8 +161,8 @@ def _compare(row: Row, forest: Row) -> str:
     return f"agrees with held-out strokes {_WORDS[_verdict(row, forest)]} {RF_ALONE}; {stability}"
 
 
-def _verdict(row: Row, forest: Row) -> str:
-    """By held-out strokes, one of `_VERDICTS`."""
+def _verdict(row: Row, forest: Row) -> Literal["worse", "equal", "better"]:
+    """By held-out strokes."""
     return "worse" if is_worse(row, forest) else "better" if is_worse(forest, row) else "equal"
 
 
