@@ -149,6 +149,36 @@ def test_images_are_read_from_a_folder_in_the_order_of_their_names(data_dir):
     assert found[0].image.attrs["pixel_size"].x == 0.24
 
 
+def _write_gowt1(folder, size):
+    image = xr.DataArray(np.arange(size**2, dtype=np.uint16).reshape(1, size, size), dims=("channel", "y", "x"))
+    write_image(folder / "nuclei_gowt1/train/raw/t21.tif", image)
+    write_image(folder / "nuclei_gowt1/train/label/t21.tif", image.isel(channel=0))
+    return image
+
+
+def test_the_rim_without_labels_is_cut_off_where_asked_for(tmp_path):
+    image = _write_gowt1(tmp_path, 103)
+    (whole,) = load_dataset("nuclei_gowt1", "train", data_dir=tmp_path)
+    (inner,) = load_dataset("nuclei_gowt1", "train", data_dir=tmp_path, without_rim=True)
+    assert whole.labels.shape == (103, 103)
+    np.testing.assert_array_equal(inner.image.values, image.values[:, 50:53, 50:53])
+    np.testing.assert_array_equal(inner.labels.values, image.values[0, 50:53, 50:53])
+    assert inner.image.attrs["pixel_size"].x == 0.24
+
+
+def test_an_image_that_is_all_rim_is_refused(tmp_path):
+    _write_gowt1(tmp_path, 100)
+    assert load_dataset("nuclei_gowt1", "train", data_dir=tmp_path)
+    with pytest.raises(UserInputError, match=r"t21 of nuclei_gowt1 should be larger than its rim of 50 px"):
+        load_dataset("nuclei_gowt1", "train", data_dir=tmp_path, without_rim=True)
+
+
+def test_nothing_is_cut_off_where_all_is_labelled(data_dir):
+    (first, *_) = load_dataset("mito_vnc", "test", data_dir=data_dir, without_rim=True)
+    (whole, *_) = load_dataset("mito_vnc", "test", data_dir=data_dir)
+    xr.testing.assert_identical(first.image, whole.image)
+
+
 def test_sections_of_a_stack_are_images(data_dir, monkeypatch):
     monkeypatch.setenv("S2D_ZOO_DATA", str(data_dir))
     found = load_dataset("mito_vnc", "test", label="membrane")
@@ -342,6 +372,16 @@ def test_the_real_folder_has_what_the_registry_says(realdata_dir, name):
         assert entry.image.sizes["channel"] == (3 if "histo" in name else 1)
         assert int(entry.labels.max()) > 0
         assert entry.image.attrs.get("pixel_size") == description.pixel_size
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["nuclei_gowt1", "nuclei_hela"])
+def test_every_labelled_nucleus_reaches_into_the_field_of_interest(realdata_dir, name):
+    rim = describe_dataset(name).unlabelled_rim
+    for split in ("train", "test"):
+        for entry in load_dataset(name, split, data_dir=realdata_dir):
+            labels = entry.labels.values
+            assert set(np.unique(labels)) == set(np.unique(labels[rim:-rim, rim:-rim]))
 
 
 @pytest.mark.realdata

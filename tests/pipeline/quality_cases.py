@@ -26,6 +26,8 @@ from s2d_zoo.trainer import TrainingSettings
 NUCLEI = QualityTarget(dataset="nuclei_hela", n_pseudo=3)
 MEMBRANES = QualityTarget(dataset="membrane_isbi", structure="membranes", n_pseudo=2, rescale=0.5)
 TARGETS = (NUCLEI, MEMBRANES)
+#: px on each side of the images of `NUCLEI` as they are written, where nuclei have no labels
+RIM = 25
 
 
 def tiny(**changes):
@@ -66,8 +68,10 @@ def write_datasets(folder):
     for split, seeds in (("train", range(10, 14)), ("test", range(20, 22))):
         pairs = [nuclei(seed) for seed in seeds]
         for number, (image, labels) in enumerate(pairs):
-            write_image(folder / "nuclei_hela" / split / "raw" / f"t{number}.tif", image)
-            write_image(folder / "nuclei_hela" / split / "label" / f"t{number}.tif", labels)
+            around = {"y": RIM, "x": RIM}
+            write_image(folder / "nuclei_hela" / split / "raw" / f"t{number}.tif", image.pad(around, mode="reflect"))
+            unlabelled = labels.pad(around, constant_values=0)
+            write_image(folder / "nuclei_hela" / split / "label" / f"t{number}.tif", unlabelled)
         raw = xr.concat([image for image, _ in pairs], dim="z").transpose("channel", "z", "y", "x")
         instances = xr.concat([labels for _, labels in pairs], dim="z")
         lines = np.zeros(instances.shape, np.uint8)

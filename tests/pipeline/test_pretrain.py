@@ -251,7 +251,7 @@ def test_of_a_stack_the_last_sections_validate(monkeypatch):
     settings = SourceSettings(datasets=(SourceDataset.parse("mito_vnc:membrane"),), n_simulated=0, validation=0.34)
     _, validation = source_images(settings, None, seed=0)
     assert [one.name for one in validation] == [one.name for one in images[-2:]]
-    assert asked == [(("mito_vnc", "train"), {"data_dir": None, "label": "membrane"})]
+    assert asked == [(("mito_vnc", "train"), {"data_dir": None, "label": "membrane", "without_rim": True})]
 
 
 def test_a_dataset_of_one_image_cannot_be_trained_on(monkeypatch):

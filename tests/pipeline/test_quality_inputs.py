@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from s2d_zoo.data.images import read_image
 from s2d_zoo.errors import ConfigError, UserInputError
 from s2d_zoo.pipeline.quality_inputs import (
     QualitySettings,
@@ -13,7 +14,7 @@ from s2d_zoo.pipeline.quality_inputs import (
     spread,
 )
 
-from .quality_cases import NUCLEI, named, tiny, write_datasets
+from .quality_cases import NUCLEI, RIM, named, nuclei, tiny, write_datasets
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,16 @@ def test_labels_that_are_instances_are_their_own(folder):
     assert [one.name for one in data.training] == ["t0", "t2", "t3"]
     assert [one.name for one in data.training_objects] == ["t0", "t2", "t3"]
     assert data.training_objects[0].labels.values.max() > 1
+
+
+def test_what_lies_in_an_unlabelled_rim_is_left_out(folder):
+    data = read_target(NUCLEI, tiny(), data_dir=folder)
+    for number, one in enumerate(data.test):
+        image, labels = nuclei(20 + number)
+        np.testing.assert_array_equal(one.image.values, image.values)
+        np.testing.assert_array_equal(one.labels.values, labels.values)
+    assert {one.image.sizes["x"] for one in (*data.training, *data.training_objects)} == {64}
+    assert read_image(folder / "nuclei_hela/test/raw/t0.tif").sizes["x"] == 64 + 2 * RIM
 
 
 def test_membranes_have_no_objects_and_another_label_may_be_chosen(folder):

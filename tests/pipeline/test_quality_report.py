@@ -107,6 +107,14 @@ def test_what_makes_scores_of_a_dataset_optimistic_stands_beside_them():
     assert "optimistic" not in to_markdown(known_result(known_target("mito_epfl")))
 
 
+def test_that_a_rim_without_labels_was_left_out_is_told():
+    result = known_result(known_target("nuclei_hela"))
+    assert "Without a rim of 25 px, where objects may be unlabelled." in to_markdown(result)
+    assert to_facts(result)["targets"][0]["rim_left_out"] == 25
+    assert "rim" not in to_markdown(known_result())
+    assert to_facts(known_result())["targets"][0]["rim_left_out"] == 0
+
+
 def test_the_figures_hold_every_cell_and_every_comparison():
     facts = json.loads(json.dumps(to_facts(known_result(missing=("membrane_isbi",)), command="as given")))
     assert (facts["command"], facts["targets_not_finished"]) == ("as given", ["membrane_isbi"])

@@ -45,6 +45,9 @@ class DatasetDescription(_Model):
     test: tuple[str, ...] = Field(min_length=1, description="names of the images (sections) to evaluate on")
     original: Original | None = Field(description="null where no original with a known SHA-256 was found")
     notes: tuple[str, ...]
+    unlabelled_rim: int = Field(
+        default=0, ge=0, description="px from each side, of a frame around the part where all objects are labelled"
+    )
     caution: str = Field(default="", description="why scores on the test split flatter or mislead; for reports")
 
     @property

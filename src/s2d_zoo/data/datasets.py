@@ -43,7 +43,12 @@ class LabelledImage:
 
 
 def load_dataset(
-    name: str, split: str, *, data_dir: str | os.PathLike[str] | None = None, label: str | None = None
+    name: str,
+    split: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    label: str | None = None,
+    without_rim: bool = False,
 ) -> tuple[LabelledImage, ...]:
     """Load one split of a dataset.
 
@@ -53,12 +58,15 @@ def load_dataset(
         data_dir: folder with the datasets; without it, the one in ``S2D_ZOO_DATA`` if it has this dataset; else the
             original is downloaded and prepared once.
         label: kind of label, e.g. ``"membrane"``; by default the first of ``describe_dataset(name).labels``.
+        without_rim: cut off the rim where objects may be unlabelled (``describe_dataset(name).unlabelled_rim``), so
+            that background is background everywhere; else images are whole.
 
     Returns:
         The images in the order of their names; for a stack, its sections.
 
     Raises:
-        UserInputError: for an unknown name, split or label, or if ``data_dir`` does not have the dataset.
+        UserInputError: for an unknown name, split or label, if ``data_dir`` does not have the dataset, or if nothing
+            is left of an image without its rim.
         DownloadError: if the original cannot be fetched, is not the expected file, or has no known checksum.
         ImageFileError: if a file is missing or damaged.
     """
@@ -77,7 +85,20 @@ def load_dataset(
         check_same_space(entry.image, entry.labels, names=(f"image {entry.name} of {name}", "labels"))
         if description.pixel_size is not None:
             entry.image.attrs["pixel_size"] = description.pixel_size
+    if without_rim and description.unlabelled_rim:
+        return tuple(_cut(entry, description.unlabelled_rim) for entry in found)
     return found
+
+
+def _cut(entry: LabelledImage, rim: int) -> LabelledImage:
+    inner = {axis: slice(rim, -rim) for axis in "yx"}
+    if min(entry.labels.sizes[axis] for axis in inner) <= 2 * rim:
+        msg = (
+            f"Image {entry.name} of {entry.dataset} should be larger than its rim of {rim} px on each side, where "
+            f"objects may be unlabelled; it is {dict(entry.labels.sizes)}. Check the folder with the datasets."
+        )
+        raise UserInputError(msg)
+    return replace(entry, image=entry.image.isel(inner), labels=entry.labels.isel(inner))
 
 
 def _local_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path | None:

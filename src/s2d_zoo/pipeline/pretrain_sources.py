@@ -50,7 +50,7 @@ class SourceDataset:
 
     def load(self, split: str, data_dir: Path | None) -> tuple[LabelledImage, ...]:
         """One split (see `load_dataset`)."""
-        return load_dataset(self.name, split, data_dir=data_dir, label=self.label)
+        return load_dataset(self.name, split, data_dir=data_dir, label=self.label, without_rim=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

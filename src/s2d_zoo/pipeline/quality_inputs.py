@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -170,16 +171,17 @@ def read_target(target: QualityTarget, settings: QualitySettings, *, data_dir: P
     """
     label = target.label or describe_dataset(target.dataset).labels[0]
     instances = _instances_of(target.dataset, label) if target.structure == "objects" else None
-    training = load_dataset(target.dataset, "train", data_dir=data_dir, label=label)
-    test = load_dataset(target.dataset, "test", data_dir=data_dir, label=label)
+    # at an unlabelled rim, strokes would call objects background, and scores would count them as errors
+    load = partial(load_dataset, target.dataset, data_dir=data_dir, without_rim=True)
+    training, test = load("train", label=label), load("test", label=label)
     if not training or not test:
         msg = f"{target.dataset} has {len(training)} images to train on and {len(test)} to test on; both are needed."
         raise UserInputError(msg)
     training = spread(training, target.n_pseudo)
     objects, test_objects = training, test
     if instances is not None:
-        objects = spread(load_dataset(target.dataset, "train", data_dir=data_dir, label=instances), target.n_pseudo)
-        test_objects = load_dataset(target.dataset, "test", data_dir=data_dir, label=instances)
+        objects = spread(load("train", label=instances), target.n_pseudo)
+        test_objects = load("test", label=instances)
     painted = spread(range(len(training)), settings.n_painted)
     truth = GroundTruth(
         [one.labels for one in test],

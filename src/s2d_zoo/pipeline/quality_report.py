@@ -86,6 +86,7 @@ def _target_facts(target: TargetResult) -> dict[str, Any]:
         **to_plain(data.target),
         "trained_on_by_enhancer": target.is_source,
         "objects": data.instances if data.target.structure == "objects" else None,
+        "rim_left_out": describe_dataset(data.target.dataset).unlabelled_rim,
         "training_images": [one.name for one in data.training],
         "painted_images": [data.training[number].name for number in data.painted],
         "test_images": [one.name for one in data.test],
@@ -148,8 +149,11 @@ def _section(target: TargetResult, training_strokes: int) -> list[str]:
         facts.append(f"Rescaled by {data.target.factor:g} for enhancer and direct network.")
     if target.is_source:
         facts.append("The enhancer was trained on the train split of this dataset: this is no transfer.")
-    if caution := describe_dataset(data.target.dataset).caution:
-        facts.append(caution)
+    description = describe_dataset(data.target.dataset)
+    if description.unlabelled_rim:
+        facts.append(f"Without a rim of {description.unlabelled_rim} px, where objects may be unlabelled.")
+    if description.caution:
+        facts.append(description.caution)
     return [
         f"## {data.target.name}",
         "",
