@@ -87,63 +87,8 @@ def test_microscopes_are_drawn_within_their_variation_and_written_down_whole():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"zoom": (0, 1)}, {"zoom": (2, 1)}, {"blur": -1}, {"noise": -0.1}, {"gamma": -1}, {"border": -1}], ids=str
+    "wrong", [{"zoom": (0, 1)}, {"zoom": (2, 1)}, {"blur": -1}, {"noise": -0.1}, {"gamma": -1}], ids=str
 )
 def test_variations_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ConfigError, match="rising order"):
         MicroscopeVariation(**wrong)
-
-
-def _moved(labels, border):
-    array = xr.DataArray(np.asarray(labels, np.uint16), dims=("y", "x"))
-    return Microscope(border=border).draw_labels(array).values
-
-
-def test_borders_are_drawn_wider_up_to_the_next_object():
-    labels = np.zeros((9, 12), np.uint16)
-    labels[3:6, 2:5], labels[3:6, 6:9] = 3, 7
-    wider = _moved(labels, 1.0)
-    assert wider.dtype == np.uint16
-    assert [np.count_nonzero(wider == label) for label in (3, 7)] == [9 + 4 * 3, 9 + 3 * 3]  # one px between them
-    np.testing.assert_array_equal(wider[labels > 0], labels[labels > 0])
-    assert set(np.unique(_moved(labels, 3.0))) == {0, 3, 7}
-
-
-def test_borders_are_drawn_tighter_between_objects_too_but_not_at_the_edge_of_the_image():
-    labels = np.zeros((9, 12), np.uint16)
-    labels[:5, :5], labels[:5, 5:10] = 3, 7
-    tighter = _moved(labels, -1.0)
-    expected = np.zeros_like(labels)
-    expected[:4, :4], expected[:4, 6:9] = 3, 7
-    np.testing.assert_array_equal(tighter, expected)
-
-
-def test_nothing_is_moved_by_less_than_a_pixel_nor_where_there_is_no_object():
-    labels = entry().labels
-    for border in (-0.9, 0.9):
-        np.testing.assert_array_equal(_moved(labels, border), labels)
-    for border in (-2.0, 2.0):
-        assert not _moved(np.zeros((8, 8)), border).any()
-
-
-def test_borders_move_at_the_size_of_the_images_and_images_do_not_change_with_them():
-    plain, moved = (Microscope(zoom=0.5, border=border).look_at(entry(), seed=0) for border in (0.0, 1.0))
-    assert moved.image.identical(plain.image)
-    assert moved.labels.shape == (32, 32)
-    added = np.count_nonzero(moved.labels) - np.count_nonzero(plain.labels)
-    assert added == pytest.approx(2 * np.pi * 8, rel=0.15)  # a ring of 1 px around a disk of 8 px
-
-
-def test_where_no_border_is_to_move_all_else_is_drawn_as_before():
-    with_border, without = (
-        Microscope.draw(MicroscopeVariation(zoom=(0.5, 2.0), blur=1.0, border=border), np.random.default_rng(5))
-        for border in (1.5, 0.0)
-    )
-    assert without.border == 0.0
-    assert 0 < abs(with_border.border) <= 1.5
-    assert (with_border.zoom, with_border.blur) == (without.zoom, without.blur)
-    generators = [np.random.default_rng(5) for _ in range(2)]
-    Microscope.draw(MicroscopeVariation(blur=1.0), generators[0])
-    for draw in (generators[1].uniform, generators[1].uniform, generators[1].uniform, generators[1].normal):
-        draw()
-    assert generators[0].random() == generators[1].random()

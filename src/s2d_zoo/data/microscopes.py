@@ -1,9 +1,7 @@
 """One labelled image as several microscopes might have taken it: other pixel sizes, sharpness, noise and contrast.
 
 An enhancer never sees images, but what forests make of them; a forest's filters have fixed widths in px, so that the
-same structures at another pixel size give other errors. Forests on such views show these to the enhancer. So do those
-of someone else who labels, and draws borders wider or tighter: an enhancer that knows one way to draw them only would
-move the borders of every forest there.
+same structures at another pixel size give other errors. Forests on such views show these to the enhancer.
 """
 
 from collections.abc import Mapping
@@ -35,10 +33,9 @@ class MicroscopeVariation:
     blur: float = 0.0  #: px, largest standard deviation of a Gaussian
     noise: float = 0.0  #: largest standard deviation of Gaussian noise, in units of the image's contrast
     gamma: float = 0.0  #: standard deviation of the logarithm of an exponent of the grey values
-    border: float = 0.0  #: px, at most, by which the borders of labels are drawn wider or tighter
 
     def __post_init__(self) -> None:
-        if not 0 < self.zoom[0] <= self.zoom[1] or min(self.blur, self.noise, self.gamma, self.border) < 0:
+        if not 0 < self.zoom[0] <= self.zoom[1] or min(self.blur, self.noise, self.gamma) < 0:
             msg = f"Zoom must be two positive factors in rising order, and strengths not negative, got {self}."
             raise ConfigError(msg)
 
@@ -51,7 +48,6 @@ class Microscope:
     blur: float = 0.0
     noise: float = 0.0
     gamma: float = 1.0
-    border: float = 0.0  #: px by which labels grow; they shrink where it is negative
 
     @classmethod
     def draw(cls, variation: MicroscopeVariation, generator: np.random.Generator) -> Self:
@@ -62,8 +58,6 @@ class Microscope:
             blur=round(float(variation.blur * max(0.0, generator.uniform(-1, 1))), 4),
             noise=round(float(variation.noise * max(0.0, generator.uniform(-1, 1))), 4),
             gamma=round(float(np.exp(generator.normal(0, variation.gamma))), 4),
-            # drawn only where wanted, so that what was drawn before there was a border stays the same
-            border=round(float(generator.uniform(-variation.border, variation.border)), 4) if variation.border else 0.0,
         )
 
     @classmethod
@@ -101,32 +95,18 @@ class Microscope:
         return LabelledImage(
             name=entry.name,
             image=xr.DataArray(image.astype(np.float32), dims=entry.image.dims, attrs=attrs),
-            labels=self.draw_labels(entry.labels),
+            labels=self.resize_labels(entry.labels),
             dataset=entry.dataset,
         )
 
-    def draw_labels(self, labels: xr.DataArray) -> xr.DataArray:
-        """Labels (y x) at the size of this microscope's images and with its borders; no label is interpolated."""
-        if self.zoom != 1.0:
-            shape = _resized_shape(labels.shape, self.zoom)
-            zoom = [new / old for new, old in zip(shape, labels.shape, strict=True)]
-            values = ndimage.zoom(labels.values, zoom, order=0, mode="nearest", grid_mode=True)
-            labels = xr.DataArray(values, dims=labels.dims)
-        return labels if self.border == 0.0 else labels.copy(data=_move_borders(labels.values, self.border))
-
-
-def _move_borders(labels: np.ndarray[Any, Any], distance: float) -> np.ndarray[Any, Any]:
-    """Grow labels into the background by a distance in px, none into another; or shrink them, from each other too."""
-    if distance > 0:
-        away, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
-        return np.where(away <= distance, labels[tuple(nearest)], labels)
-    y, x = np.indices((2 * int(-distance) + 1,) * 2) - int(-distance)
-    disk = y**2 + x**2 <= distance**2
-    # an edge of the image is no border
-    least, most = (
-        find(labels, footprint=disk, mode="nearest") for find in (ndimage.grey_erosion, ndimage.grey_dilation)
-    )
-    return np.where(least == most, labels, 0).astype(labels.dtype)
+    def resize_labels(self, labels: xr.DataArray) -> xr.DataArray:
+        """Labels (y x) at the size of this microscope's images; no label is interpolated."""
+        if self.zoom == 1.0:
+            return labels
+        shape = _resized_shape(labels.shape, self.zoom)
+        zoom = [new / old for new, old in zip(shape, labels.shape, strict=True)]
+        values = ndimage.zoom(labels.values, zoom, order=0, mode="nearest", grid_mode=True)
+        return xr.DataArray(values, dims=labels.dims)
 
 
 def _resize(plane: np.ndarray[Any, Any], zoom: float) -> np.ndarray[Any, Any]:

@@ -161,20 +161,19 @@ class SourceForests:
             msg = f"Not all of the {self.settings.n_forests} forests in {self.folder} are grown yet: call grow() first."
             raise UserInputError(msg)
         found = []
-        labels: dict[tuple[int, float, float], xr.DataArray] = {}
+        labels: dict[tuple[int, float], xr.DataArray] = {}
         for number in range(self.settings.n_forests):
             group: Any = stored[_name(number)]
             microscope = Microscope.from_json(group.attrs["microscope"])
             for index in group.attrs["complete"]:
-                drawn = (index, microscope.zoom, microscope.border)
-                if drawn not in labels:  # forests of later stages share them
-                    labels[drawn] = microscope.draw_labels(self.images[index].labels)
+                if (index, microscope.zoom) not in labels:  # forests of later stages share them
+                    labels[index, microscope.zoom] = microscope.resize_labels(self.images[index].labels)
                 found.append(
                     SourceMap(
                         forest=number,
                         image=self.images[index].name,
                         dataset=self.images[index].dataset,
-                        labels=labels[drawn],
+                        labels=labels[index, microscope.zoom],
                         probabilities=np.asarray(group[_name(index)]),
                     )
                 )
@@ -301,7 +300,7 @@ class _View:
         return self.microscope.look_at(self._images[index], seed=self.seed * len(self._images) + index)
 
     def labels(self, index: int) -> xr.DataArray:
-        return self.microscope.draw_labels(self._images[index].labels)
+        return self.microscope.resize_labels(self._images[index].labels)
 
 
 def _add_worst_tiles(view: _View, before: Any, generator: np.random.Generator) -> dict[int, xr.DataArray]:  # noqa: ANN401 - zarr's groups have no types
