@@ -207,10 +207,12 @@ def test_terms_that_a_licence_leaves_out_are_told(datasets, license_, told):
     assert all(re.search(words, sentence) for words, sentence in zip(told, found, strict=True))
 
 
-def test_what_makes_test_scores_optimistic_is_told():
+def test_what_makes_test_scores_optimistic_and_what_is_left_out_is_told():
     settings = SourceSettings(datasets=tuple(map(SourceDataset.parse, ("mito_vnc", "mito_vnc:membrane", "mito_epfl"))))
     (told,) = cautions(settings)
     assert told.startswith("mito_vnc: Test sections follow those of the train split")
+    with_rim = SourceSettings(datasets=(SourceDataset(name="nuclei_hela"),))
+    assert list(cautions(with_rim)) == ["nuclei_hela: Without a rim of 25 px, where objects may be unlabelled."]
 
 
 def test_the_example_of_a_package_is_of_the_dataset_that_is_named_first():

@@ -55,6 +55,16 @@ class DatasetDescription(_Model):
         """Names of the images of each split; of a stack, the sections of train come before those of test."""
         return {"train": self.train, "test": self.test}
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences that belong beside scores on this dataset: what is left out of it, and why they may mislead."""
+        rim = (
+            f"Without a rim of {self.unlabelled_rim} px, where objects may be unlabelled."
+            if self.unlabelled_rim
+            else ""
+        )
+        return tuple(sentence for sentence in (rim, self.caution) if sentence)
+
 
 def dataset_names() -> tuple[str, ...]:
     """Names of all datasets, sorted."""

@@ -134,10 +134,10 @@ def citations(settings: SourceSettings) -> tuple[Citation, ...]:
 
 
 def cautions(settings: SourceSettings) -> Iterator[str]:
-    """Why scores on the test splits of the datasets flatter or mislead, for each of which that is known."""
+    """What belongs beside scores on the test splits of the datasets, a line for each of which there is something."""
     for description in _described(settings):
-        if description.caution:
-            yield f"{description.name}: {description.caution}"
+        if description.remarks:
+            yield f"{description.name}: {' '.join(description.remarks)}"
 
 
 def licences(settings: SourceSettings, *, shown: str | None) -> str:

@@ -149,11 +149,7 @@ def _section(target: TargetResult, training_strokes: int) -> list[str]:
         facts.append(f"Rescaled by {data.target.factor:g} for enhancer and direct network.")
     if target.is_source:
         facts.append("The enhancer was trained on the train split of this dataset: this is no transfer.")
-    description = describe_dataset(data.target.dataset)
-    if description.unlabelled_rim:
-        facts.append(f"Without a rim of {description.unlabelled_rim} px, where objects may be unlabelled.")
-    if description.caution:
-        facts.append(description.caution)
+    facts += describe_dataset(data.target.dataset).remarks
     return [
         f"## {data.target.name}",
         "",
