@@ -120,7 +120,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     entries = {
-        (name, label): load_dataset(name, "test", data_dir=options.data_dir, label=label) for name, label, *_ in TARGETS
+        (name, label): load_dataset(name, "test", data_dir=options.data_dir, label=label, without_rim=True)
+        for name, label, *_ in TARGETS
     }
     os.environ["S2D_ZOO_CACHE"] = str(options.output / "no-downloads")  # those would differ between machines
     enhancers = {one.id: one for one in bundled_models() if ENHANCER_TAG in one.tags}
